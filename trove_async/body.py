@@ -7,15 +7,25 @@ checks the length and the checksum, and raises if one is wrong: a driver commits
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from typing import BinaryIO, Protocol, Self, runtime_checkable
 
 from trove_async.cancellation import CLEANUP_TIMEOUT
 from trove_async.checksums import BackgroundHasher, Checksum, verify
 from trove_async.errors import BodySizeError, BodyTypeError
-from trove_async.sources import BufferSource, Chunk, Source, escaped, source_of
+from trove_async.sources import READ_SIZE, BufferSource, Chunk, Source, escaped, source_of
 
-__all__ = ["AsyncChunkReadable", "AsyncReadable", "Body", "BodyLike", "Chunk", "Progress"]
+__all__ = [
+    "AsyncChunkReadable",
+    "AsyncReadable",
+    "Body",
+    "BodyLike",
+    "Chunk",
+    "FileSlice",
+    "Piece",
+    "Progress",
+    "loaded",
+]
 
 Progress = Callable[[int, int | None], object]
 """Called with the number of bytes read so far and the size, None if unknown; it must not block."""
@@ -41,6 +51,48 @@ BodyLike = (
     Chunk | os.PathLike[str] | BinaryIO | Iterable[Chunk] | AsyncIterable[Chunk] | AsyncReadable | AsyncChunkReadable
 )
 """The types that ``put`` accepts. A ``str`` raises an error that suggests ``.encode()``."""
+
+
+class FileSlice:
+    """Bytes of a file that is a body: they are read when they are needed, as often as that is.
+
+    Args:
+        body: open as long as the slice is used.
+        start: offset in the file.
+        size: bytes.
+    """
+
+    __slots__ = ("_body", "_size", "_start")
+
+    def __init__(self, body: Body, start: int, size: int) -> None:
+        self._body = body
+        self._start = start
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def load(self) -> bytes:
+        """Return the bytes; for threads.
+
+        Raises:
+            BodySizeError: the file has become shorter.
+            OSError: it cannot be read.
+        """
+        return self._body._load(self._start, self._size)
+
+    async def read(self) -> bytes:
+        """Return the bytes, read in a thread; raises as `load`."""
+        return await self._body._source.in_thread(self.load)
+
+
+Piece = Chunk | FileSlice
+"""Bytes of a part: in memory, or still in a file."""
+
+
+async def loaded(pieces: Sequence[Piece]) -> list[Chunk]:
+    """Return the bytes of pieces, read where they are still in a file."""
+    return [await piece.read() if isinstance(piece, FileSlice) else piece for piece in pieces]
 
 
 class Body:
@@ -175,14 +227,14 @@ class Body:
             return f"the body has more than the {self.size} bytes that were declared"
         return f"the file grew while it was read: it had {self.size} bytes when it was opened"
 
-    def _shorter(self) -> str:
+    def _shorter(self, size: int) -> str:
         if self._declared:
-            return f"the body ended after {self.taken} bytes; {self.size} were declared"
-        return f"the file ended after {self.taken} bytes; it had {self.size} when it was opened"
+            return f"the body ended after {size} bytes; {self.size} were declared"
+        return f"the file ended after {size} bytes; it had {self.size} when it was opened"
 
     def _finish(self) -> None:
         if self.size is not None and self.taken != self.size:
-            raise BodySizeError(self._shorter())
+            raise BodySizeError(self._shorter(self.taken))
         if self.checksum is not None and self.checksum.value is not None:
             verify(self.checksum.algorithm, self.checksum.value, self.digest, "the body")
 
@@ -220,6 +272,49 @@ class Body:
     def checksums(self) -> dict[str, str]:
         """The value of `ObjectInfo.checksums` after the body was read."""
         return {} if self.checksum is None else {self.checksum.algorithm: self.digest}
+
+    @property
+    def sliceable(self) -> bool:
+        """Whether `slices` gives parts of it: it is a file, and no checksum of the whole is computed."""
+        return self._source.descriptor is not None and self.checksum is None
+
+    def slices(self, start: int, stop: int) -> list[FileSlice]:
+        """Take the bytes between two offsets without reading them, instead of iterating; see `finish_slices`."""
+        self._take_in(stop)
+        return [FileSlice(self, at, min(READ_SIZE, stop - at)) for at in range(start, stop, READ_SIZE)]
+
+    async def finish_slices(self) -> None:
+        """Check that the file has not grown; called when all of it has been taken, before the driver commits.
+
+        Raises:
+            BodySizeError: it has.
+        """
+        descriptor = self._source.descriptor
+        assert descriptor is not None
+        assert self.size is not None
+        if (await self._source.in_thread(lambda: os.fstat(descriptor))).st_size > self.size:
+            self.failure = BodySizeError(self._longer())
+            raise self.failure
+
+    def _take_in(self, stop: int) -> None:
+        self.taken = max(self.taken, stop)
+        if self._on_progress is not None:
+            try:
+                self._on_progress(self.taken, self.size)
+            except Exception as error:
+                self.failure = error
+                raise
+
+    def _load(self, start: int, size: int) -> bytes:
+        assert self._source.descriptor is not None
+        try:
+            data = os.pread(self._source.descriptor, size, start)
+            if len(data) < size:
+                raise BodySizeError(self._shorter(start + len(data)))
+        except Exception as error:
+            self.failure = error
+            raise
+        return data
 
     async def read_all(self) -> bytes:
         """Return the whole body; for bodies that are known to be small."""

@@ -267,22 +267,32 @@ async def update(hasher: Hasher, data: _Bytes) -> None:
         hasher.update(data)
 
 
-async def digest(algorithm: str, chunks: Sequence[_Bytes]) -> bytes:
-    """Return the checksum of bytes in memory, computed in a thread if they are many.
+class Unread(Protocol):
+    """Bytes that are read when they are needed."""
+
+    def __len__(self) -> int:
+        """Return their number."""
+
+    def load(self) -> bytes:
+        """Return them; for threads."""
+
+
+async def digest(algorithm: str, chunks: Sequence[_Bytes | Unread]) -> bytes:
+    """Return the checksum of bytes, computed in a thread if they are many.
 
     Args:
         algorithm: one of `ALGORITHMS`.
-        chunks: the bytes.
+        chunks: the bytes; those that are not read yet are many.
     """
     if sum(map(len, chunks)) > _ON_LOOP:
         return await _joined(_threads.submit(_digest, algorithm, chunks))
     return _digest(algorithm, chunks)
 
 
-def _digest(algorithm: str, chunks: Sequence[_Bytes]) -> bytes:
+def _digest(algorithm: str, chunks: Sequence[_Bytes | Unread]) -> bytes:
     hasher = new_hasher(algorithm)
     for chunk in chunks:
-        hasher.update(chunk)
+        hasher.update(chunk if isinstance(chunk, _Bytes) else chunk.load())
     return bytes.fromhex(hasher.hexdigest())
 
 

@@ -75,9 +75,17 @@ def escaped(error: StopIteration | StopAsyncIteration) -> BodySourceError:
 
 
 class Source(ABC):
-    """The source of a body's chunks."""
+    """The source of a body's chunks.
+
+    Attributes:
+        size: bytes; None if unknown before the end.
+        replayable: whether `rewind` can start it again.
+        descriptor: of a regular file that is the whole source and can be read at any offset; None if there is none.
+        cleanup_timeout: seconds for which a cancellation waits for a thread.
+    """
 
     size: int | None = None
+    descriptor: int | None = None
     replayable: bool = False
     cleanup_timeout: float = CLEANUP_TIMEOUT
 
@@ -150,6 +158,7 @@ class _PathSource(Source):
         descriptor = self._file.fileno()
         status = await self.in_thread(lambda: os.fstat(descriptor))
         self.size = _believed(status.st_size)
+        self.descriptor = None if self.size is None else descriptor
         self.replayable = True
         return self
 
@@ -181,6 +190,7 @@ class _PathSource(Source):
             await self._stream.aclose()
         if self._file is not None:
             file, self._file = self._file, None
+            self.descriptor = None
             await file.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,6 +160,14 @@ async def test_a_large_body_is_sent_in_parallel_with_bounded_memory(bucket: str)
         data = pattern(20 * PART)
         await store.put(bucket, "key", data)
         assert most == 3
+        assert await store.read(bucket, "key") == data
+
+
+async def test_a_file_is_sent_in_blocks_while_it_is_read(bucket: str, tmp_path: Path) -> None:
+    data = pattern(5 * MIB + 77)
+    (tmp_path / "file").write_bytes(data)
+    async with opened(part_size=2 * MIB, transfer_memory=0) as store:
+        assert (await store.put(bucket, "key", tmp_path / "file")).size == len(data)
         assert await store.read(bucket, "key") == data
 
 

@@ -196,6 +196,16 @@ GONE = {
 }
 
 
+@pytest.mark.parametrize("uploads", ["parts", "resumable"])
+async def test_a_file_is_sent_while_it_is_read(server: GCSServer, bucket: str, uploads: str, tmp_path: Path) -> None:
+    size = 2 << 20
+    data = pattern(5 * size + 77)
+    (tmp_path / "file").write_bytes(data)
+    async with opened(server, uploads=uploads, part_size=size, transfer_memory=0) as store:
+        assert (await store.put(bucket, "key", tmp_path / "file")).size == len(data)
+        assert await store.read(bucket, "key") == data
+
+
 @pytest.mark.parametrize("form", GONE)
 @pytest.mark.parametrize("skip", [0, 1, 2], ids=["first", "second", "commit"])
 async def test_an_expired_session_is_restarted(

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.s3.stores import ServerName, busy, opened, pattern
+from trove_async.driver.pace import Pace
 from trove_async.errors import ObjectChangedError
 from trove_async.store import lifetime, ranged
-from trove_async.store.pace import Pace
 from trove_async.testing.proxy import ConnectionFault, FaultProxy
 
 pytestmark = pytest.mark.asyncio

@@ -42,7 +42,7 @@ def test_the_shortest_dsn_has_the_defaults() -> None:
         "checksum": None,
         "conditions": None,
         "part_size": 8 * MIB,
-        "part_concurrency": 12,
+        "part_concurrency": 32,
         "min_part_size": None,
         "max_copy_size": None,
         "network": Network(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -138,6 +140,29 @@ async def test_parts_that_grow(
         await store.put(bucket, "key", stream(data))
         assert parts(service) == [PART, PART, 2 * PART, 2 * PART, 4 * PART, 2 * PART]
         assert await store.read(bucket, "key") == data
+
+
+async def test_parts_of_a_file_are_read_while_they_are_sent_and_again_when_they_are_sent_again(
+    server: ServerName, bucket: str, tmp_path: Path
+) -> None:
+    size = 2 * MIB
+    data = pattern(5 * size + 77)
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    seen: list[int] = []
+    async with (
+        FaultProxy(*address(server)) as network,
+        opened(server, network.url(), part_size=size, transfer_memory=0) as store,
+    ):
+        network.script([None, *[ConnectionFault(reset_up_after=3 * MIB // 2)] * 3])
+        info = await store.put(bucket, "key", path, on_progress=lambda taken, _: seen.append(taken))
+        assert any(strike.kind == "reset" for strike in network.strikes)
+        assert seen[-1] == info.size == len(data)
+        assert seen == sorted(seen)
+        assert await store.read(bucket, "key") == data
+        checked = await store.put(bucket, "checked", path, checksum="sha256")
+        assert checked.checksums == {"sha256": hashlib.sha256(data).hexdigest()}
+        assert await store.read(bucket, "checked") == data
 
 
 async def test_equal_parts_that_are_too_small(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from trove_async.store.pace import Pace
+from trove_async.driver.pace import Pace
 
 MIB = 1024 * 1024
 

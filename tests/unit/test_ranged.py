@@ -18,6 +18,7 @@ import trove_async
 from trove_async import Observation, Observe, Trove
 from trove_async.driver import Driver, GetOptions
 from trove_async.driver.memory import MemoryBudget
+from trove_async.driver.pace import Pace
 from trove_async.errors import (
     AccessDeniedError,
     ChecksumError,
@@ -30,7 +31,6 @@ from trove_async.layers.base import LayerDriver
 from trove_async.ranges import ByteRange
 from trove_async.reader import ByteStream, ObjectReader
 from trove_async.store import lifetime, ranged
-from trove_async.store.pace import Pace
 from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
 from trove_async.transfers import StoredObject, copy
 from trove_async.types import ObjectInfo

@@ -1,12 +1,17 @@
-"""`MemoryBudget`: how much memory the large transfers of a store take together."""
+"""`MemoryBudget`: how much memory the large transfers of a store take together; `Share`: of one of them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final, Protocol
 
-__all__ = ["TRANSFER_MEMORY", "Borrower", "MemoryBudget"]
+import anyio
+
+__all__ = ["BUDGET", "TRANSFER_MEMORY", "Borrower", "MemoryBudget", "Share", "spending"]
 
 TRANSFER_MEMORY: Final = 128 * 1024 * 1024
 """The default size in bytes of a store's budget."""
@@ -81,3 +86,62 @@ class MemoryBudget:
         self._timer = loop.call_later(_PATIENCE, self._reclaim, loop)
         for borrower in list(self.borrowers):
             borrower.reclaim()
+
+
+BUDGET: Final[ContextVar[MemoryBudget | None]] = ContextVar("BUDGET", default=None)
+"""The budget of the store whose operation runs; None outside of a store."""
+
+
+@contextmanager
+def spending(budget: MemoryBudget) -> Iterator[None]:
+    """Give uploads that the block begins a budget."""
+    token = BUDGET.set(budget)
+    try:
+        yield
+    finally:
+        BUDGET.reset(token)
+
+
+class Share:
+    """The memory of one upload. One piece at a time needs none of the budget, so that no upload waits for another.
+
+    Args:
+        budget: for all other pieces.
+    """
+
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget = budget
+        self._pieces = 0
+        self._held = 0
+        self._waiting: anyio.CancelScope | None = None
+
+    async def take(self, amount: int) -> int:
+        """Wait until there is memory for another piece; return how many bytes of the budget it takes.
+
+        Args:
+            amount: bytes that the piece needs; 0 if it needs none.
+        """
+        if self._pieces and amount:
+            with anyio.CancelScope() as self._waiting:
+                if amount > self._budget.size:
+                    await anyio.sleep_forever()
+                await self._budget.take(amount)
+                self._pieces += 1
+                self._held += amount
+                return amount
+        self._pieces += 1
+        return 0
+
+    def give(self, amount: int) -> None:
+        """Give back a piece, which has taken so much of the budget; `close` may have done so already."""
+        amount = min(amount, self._held)
+        self._pieces -= 1
+        self._held -= amount
+        self._budget.give(amount)
+        if self._waiting is not None and not self._pieces:
+            self._waiting.cancel()
+
+    def close(self) -> None:
+        """Give back what is still held."""
+        self._budget.give(self._held)
+        self._pieces = self._held = 0

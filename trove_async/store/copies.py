@@ -8,6 +8,7 @@ from trove_async.body import Progress
 from trove_async.driver.capabilities import TaggingDriver, VersioningDriver
 from trove_async.driver.copy_errors import CopyEnd, raise_failure
 from trove_async.driver.copying import copy_object
+from trove_async.driver.memory import spending
 from trove_async.driver.options import CopyOptions, DeleteOptions, HeadOptions
 from trove_async.errors import CopyPhase, PreconditionFailedError, TroveError
 from trove_async.store.arguments import COPY_ARGUMENTS, CopyArguments, check_keywords, copy_options
@@ -70,14 +71,15 @@ class CopyVerbs(DeleteVerbs):
     async def _copy(
         self, operation: str, source: tuple[str, str], target: tuple[str, str], options: CopyOptions
     ) -> ObjectInfo:
-        return await copy_object(
-            CopyEnd(self._driver, *source),
-            CopyEnd(self._driver, *target),
-            options,
-            operation=operation,
-            on_open=lambda reader: self._adopt(reader, operation, *source, options.source_version_id),
-            cleanup_timeout=self._cleanup_timeout,
-        )
+        with spending(self._memory):
+            return await copy_object(
+                CopyEnd(self._driver, *source),
+                CopyEnd(self._driver, *target),
+                options,
+                operation=operation,
+                on_open=lambda reader: self._adopt(reader, operation, *source, options.source_version_id),
+                cleanup_timeout=self._cleanup_timeout,
+            )
 
     async def move(self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str) -> ObjectInfo:
         """Copy an object and delete the source; a move onto itself changes nothing.
@@ -132,12 +134,13 @@ async def copy_between(
     """
     source._check("copy", src_bucket, src_key)
     target._check("copy", dst_bucket, dst_key)
-    return await copy_object(
-        CopyEnd(source._driver, src_bucket, src_key),
-        CopyEnd(target._driver, dst_bucket, dst_key),
-        options,
-        checksum=checksum,
-        on_progress=on_progress,
-        on_open=lambda reader: source._adopt(reader, "copy", src_bucket, src_key, options.source_version_id),
-        cleanup_timeout=target._cleanup_timeout,
-    )
+    with spending(target._memory):
+        return await copy_object(
+            CopyEnd(source._driver, src_bucket, src_key),
+            CopyEnd(target._driver, dst_bucket, dst_key),
+            options,
+            checksum=checksum,
+            on_progress=on_progress,
+            on_open=lambda reader: source._adopt(reader, "copy", src_bucket, src_key, options.source_version_id),
+            cleanup_timeout=target._cleanup_timeout,
+        )

@@ -8,6 +8,7 @@ from trove_async.body import Body, BodyLike, Progress
 from trove_async.cancellation import finish
 from trove_async.checksums import Checksum
 from trove_async.driver.capabilities import TaggingDriver
+from trove_async.driver.memory import spending
 from trove_async.driver.options import ListOptions, PutOptions
 from trove_async.errors import InvalidArgumentError, TroveError
 from trove_async.keys import check_key, check_prefix, content_type_of
@@ -89,7 +90,8 @@ class ObjectVerbs(CopyVerbs):
                 return await self._driver.put(bucket, key, body, options)
             try:
                 await body.prepare()
-                return await self._driver.put(bucket, key, body, options)
+                with spending(self._memory):
+                    return await self._driver.put(bucket, key, body, options)
             finally:
                 await self._close_body(body)
         except TroveError as error:

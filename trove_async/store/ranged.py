@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from trove_async.cancellation import CLEANUP_TIMEOUT, finish
 from trove_async.driver.memory import MemoryBudget
+from trove_async.driver.pace import Pace
 from trove_async.driver.pinning import OpenRange
 from trove_async.reader import ByteStream, StreamWrapper
-from trove_async.store.pace import Pace
 
 __all__ = ["RANGE_SIZE", "RangedStream"]
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Generic, TypeVar
 
-from trove_async.body import Chunk
+from trove_async.body import Piece
 from trove_async.driver.put_settling import Settling
 from trove_async.driver.retry import Attempts, Retries
 from trove_async.errors import BackendError, ThrottledError, TransientError, TroveError
@@ -52,7 +52,7 @@ class Call:
     key: str
     query: str
     headers: Headers
-    body: Sequence[Chunk]
+    body: Sequence[Piece]
     writes: bool
     accepts: tuple[int, ...] = ()
     limit: int | None = None

@@ -15,8 +15,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, Generic, TypeVar
 
-from trove_async.body import Body, Chunk
+from trove_async.body import Body, Chunk, Piece
 from trove_async.cancellation import finish, shielded
+from trove_async.driver.memory import BUDGET, TRANSFER_MEMORY, MemoryBudget, Share
+from trove_async.driver.pace import Pace
 from trove_async.driver.part_plan import MIB, PartPlan
 from trove_async.driver.retry import Attempts, Retries, many_requests
 from trove_async.errors import ConflictError, TroveError
@@ -24,9 +26,26 @@ from trove_async.types import ObjectInfo
 from trove_async.wire.client import settle
 from trove_async.wire.parts import PartSource, in_parallel
 
-__all__ = ["MIB", "PartPlan", "Upload", "again", "begin", "complete", "make_of_parts", "opened", "put_in_parts"]
+__all__ = [
+    "MIB",
+    "PartPlan",
+    "Upload",
+    "again",
+    "begin",
+    "complete",
+    "make_of_parts",
+    "opened",
+    "pace_of_copies",
+    "put_in_parts",
+]
 
 P = TypeVar("P")
+_FEW: Final = 4
+"""How many parts are under way at once at first."""
+
+_COPIES: Final = 12
+"""How many parts that the service copies by itself are under way at once at most: nothing measures their rate."""
+
 _CONFLICTS: Final = 3
 """How often a body is uploaded whose completion conflicts with another write."""
 
@@ -49,7 +68,7 @@ class Upload(ABC, Generic[P]):
         """Open the upload."""
 
     @abstractmethod
-    async def send(self, number: int, chunks: Sequence[Chunk]) -> P:
+    async def send(self, number: int, chunks: Sequence[Piece]) -> P:
         """Store a part."""
 
     async def make(self, parts: Sequence[P], timeout: float) -> ObjectInfo:
@@ -145,7 +164,7 @@ async def make_of_parts(
     upload: Upload[P],
     jobs: AsyncGenerator[Callable[[], Awaitable[P]], None],
     *,
-    concurrency: int,
+    pace: Pace,
     timeout: float,
 ) -> ObjectInfo:
     """Open an upload, carry out the jobs that store its parts, and complete it.
@@ -153,12 +172,22 @@ async def make_of_parts(
     Args:
         upload: to become an object.
         jobs: in the order of the parts.
-        concurrency: how many are under way at once.
+        pace: how many are under way at once.
         timeout: seconds that clean-up may take.
     """
     with many_requests():
         async with opened(upload, timeout):
-            return await upload.make(await in_parallel(jobs, concurrency), timeout)
+            return await upload.make(await in_parallel(jobs, pace), timeout)
+
+
+def pace_of_copies(concurrency: int) -> Pace:
+    """Return how many parts that the service copies by itself are under way at once.
+
+    Args:
+        concurrency: the maximum of the store.
+    """
+    few = min(concurrency, _COPIES)
+    return Pace(few, few)
 
 
 async def put_in_parts(
@@ -174,6 +203,9 @@ async def put_in_parts(
 ) -> ObjectInfo:
     """Store a body of more than one part, in bounded memory.
 
+    A few parts are sent at once, and more if the whole is faster then. Parts that are held in memory take it from the
+    store's budget.
+
     A completion that conflicts with another write takes the upload with it; a body that can be read again is then
     uploaded anew (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html).
 
@@ -183,7 +215,7 @@ async def put_in_parts(
         first: the first part.
         plan: the sizes of the parts.
         new_upload: returns an upload that is not open yet.
-        concurrency: how many parts are under way at once.
+        concurrency: how many parts are under way at once at most.
         timeout: seconds that clean-up may take.
         retries: of the store.
     """
@@ -193,7 +225,7 @@ async def put_in_parts(
             upload = new_upload()
             jobs = _jobs(upload, body, source, first, plan)
             try:
-                return await make_of_parts(upload, jobs, concurrency=concurrency, timeout=timeout)
+                return await make_of_parts(upload, jobs, pace=Pace(concurrency, _FEW), timeout=timeout)
             except ConflictError as error:
                 if error.ambiguous or not body.replayable:
                     raise
@@ -212,11 +244,24 @@ async def again(body: Body, plan: PartPlan) -> tuple[PartSource, list[Chunk]]:
 async def _jobs(
     upload: Upload[P], body: Body, source: PartSource, first: list[Chunk], plan: PartPlan
 ) -> AsyncGenerator[Callable[[], Awaitable[P]], None]:
-    """Yield what stores each part, which is read only when there is someone to send it."""
-    chunks, number = first, 1
-    while True:
-        yield partial(upload.send, number, chunks)
-        if source.ended:
-            return
-        number += 1
-        chunks = await source.take(plan.size_for(number, body.size))
+    """Yield what stores each part, which is read only when there is someone to send it, and memory for it."""
+    share = Share(BUDGET.get() or MemoryBudget(TRANSFER_MEMORY))
+
+    async def store(number: int, pieces: Sequence[Piece], held: int) -> P:
+        part = await upload.send(number, pieces)
+        share.give(held)
+        return part
+
+    try:
+        pieces: Sequence[Piece] = first
+        number, held = 1, await share.take(0)
+        while True:
+            yield partial(store, number, pieces, held)
+            if source.ended:
+                return
+            number += 1
+            size = plan.size_for(number, body.size)
+            held = await share.take(size) if source.holds else 0
+            pieces = await source.take_pieces(size)
+    finally:
+        share.close()

@@ -17,6 +17,7 @@ from trove_async.driver.retry import Budget, Retries, RetryPolicy
 from trove_async.dsn import SettingsParser
 from trove_async.errors import InvalidArgumentError, InvalidDSNError
 from trove_async.wire.origin import Origin
+from trove_async.wire.parts import PART_CONCURRENCY
 from trove_async.wire.proxies import Proxies
 from trove_async.wire.request import full_user_agent
 from trove_async.wire.tls import tls_context
@@ -95,6 +96,13 @@ class Network:
     def parallel(self) -> int:
         """How many ranges of an object may be read at once: one reader uses a quarter of the connections at most."""
         return max(1, min(_PARALLEL, self.connections // 4))
+
+    def parts(self, settings: SettingsParser) -> int:
+        """Take ``part_concurrency`` out of a DSN's parameters: the largest number of parts of an upload at once.
+
+        Each needs a connection, so that there are no more parts than connections.
+        """
+        return min(settings.integer("part_concurrency", PART_CONCURRENCY, minimum=1), self.connections)
 
     def retries(self) -> Retries:
         """Return how a store tries again, with a budget of its own."""

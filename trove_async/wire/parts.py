@@ -6,16 +6,20 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Final, TypeVar
 
 import anyio
 
-from trove_async.body import Body, Chunk
+from trove_async.body import Body, Chunk, Piece, loaded
+from trove_async.driver.pace import Pace
+from trove_async.wire.protocol import ON_SENT
 
 __all__ = ["PART_CONCURRENCY", "PartSource", "in_parallel"]
 
-PART_CONCURRENCY: Final = 12
-"""How many parts of one upload are under way at once by default: many services and links limit each connection."""
+PART_CONCURRENCY: Final = 32
+"""How many parts of one upload are under way at once at most, by default: many services and links limit each
+connection."""
 
 T = TypeVar("T")
 
@@ -35,6 +39,27 @@ class PartSource:
         self._chunks: deque[Chunk] = deque([body.buffer] if body.buffer else ())
         self._available = sum(map(len, self._chunks))
         self.ended = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether what is taken needs memory: it is neither in memory already nor left in a file."""
+        return self._body is not None and not self._body.sliceable
+
+    async def take_pieces(self, size: int) -> list[Piece]:
+        """Return the next bytes as `take` does; those of a file are not read yet, if they are many."""
+        body = self._body
+        if body is None or not body.sliceable:
+            return [*await self.take(size)]
+        assert body.size is not None
+        start = body.taken - self._available  # what was read ahead is read again
+        self._chunks.clear()
+        self._available = 0
+        stop = min(start + size, body.size)
+        slices = body.slices(start, stop)
+        if stop == body.size:
+            await body.finish_slices()
+            self.ended = True
+        return [*slices] if len(slices) > 1 else [*await loaded(slices)]
 
     async def take(self, size: int) -> list[Chunk]:
         """Return the next ``size`` bytes, fewer only at the end of the body; then `ended` is true."""
@@ -61,37 +86,92 @@ class PartSource:
         return taken
 
 
-async def in_parallel(jobs: AsyncGenerator[Callable[[], Awaitable[T]], None], concurrency: int) -> list[T]:
+async def in_parallel(jobs: AsyncGenerator[Callable[[], Awaitable[T]], None], pace: Pace) -> list[T]:
     """Do the jobs, some at a time, and return their results in the order of the jobs.
 
     The next job is asked for only when there is a place for it. The first failure ends the others, and is raised
     alone.
+
+    Args:
+        jobs: to do.
+        pace: how many are under way at once; it takes in what they send.
     """
     results: dict[int, T] = {}
     failures: list[Exception] = []
-    free = asyncio.Semaphore(concurrency)
+    places = _Places(pace)
 
     async with aclosing(jobs), anyio.create_task_group() as group:
 
         async def run(number: int, job: Callable[[], Awaitable[T]]) -> None:
+            ON_SENT.set(partial(places.sent, number))  # for this task alone
             try:
                 results[number] = await job()
             except Exception as error:  # noqa: BLE001 - raised below, alone and not in a group
                 failures.append(error)
                 group.cancel_scope.cancel()
             finally:
-                free.release()
+                places.leave(number)
 
         try:
-            await free.acquire()
             number = 0
             async for job in jobs:
+                places.enter(number)
                 group.start_soon(run, number, job)
                 number += 1
-                await free.acquire()
+                await places.free()
         except Exception as error:  # noqa: BLE001 - as above
             failures.append(error)
             group.cancel_scope.cancel()
     if failures:
         raise failures[0]
     return [results[number] for number in sorted(results)]
+
+
+class _Places:
+    """Places for jobs, as many as a pace allows."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._now = asyncio.get_running_loop().time
+        self._running = 0
+        self._most = 0  # at once so far
+        self._fresh: set[int] = set()  # jobs that make more than before at once, and have sent nothing yet
+        self._changed = asyncio.Event()
+        self._since: float | None = None  # when `free` began to wait, or the pace last took that in
+
+    def enter(self, number: int) -> None:
+        """Begin a job."""
+        self._running += 1
+        if self._running > self._most:
+            self._most = self._running
+            self._fresh.add(number)
+
+    def leave(self, number: int) -> None:
+        """End a job."""
+        self._running -= 1
+        self._fresh.discard(number)
+        self._changed.set()
+
+    async def free(self) -> None:
+        """Wait until there is a place for another job."""
+        self._since = self._now()
+        while self._running >= self._pace.width:
+            self._changed.clear()
+            await self._changed.wait()
+        self._wait(self._since)
+        self._since = None
+
+    def sent(self, number: int, size: int) -> None:
+        """Take in that a job has sent bytes; the rate counts from when all jobs send that make more than before."""
+        if self._since is not None:
+            self._wait(self._since)
+        if self._fresh:
+            self._fresh.discard(number)
+            self._pace.begin()
+        else:
+            self._pace.arrived(size, self._now())
+            self._changed.set()
+
+    def _wait(self, since: float) -> None:
+        self._since = self._now()
+        self._pace.waited(self._since - since)

@@ -11,8 +11,10 @@ import socket
 import struct
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
+from trove_async.body import FileSlice
 from trove_async.errors import BackendError, BodySizeError, OperationTimeoutError, TroveError, UnavailableError
 from trove_async.wire.chunked import ChunkedDecoder
 from trove_async.wire.head import MAX_HEAD, UNTIL_CLOSE, HeadError, find_end, frame, parse_head
@@ -20,12 +22,16 @@ from trove_async.wire.origin import Origin
 from trove_async.wire.response import Response
 
 if TYPE_CHECKING:
-    from trove_async.body import Chunk
+    from trove_async.body import Chunk, Piece
 
-__all__ = ["Connection", "OnInterim", "Owner"]
+__all__ = ["ON_SENT", "Connection", "OnInterim", "Owner"]
 
 OnInterim = Callable[[int, Mapping[str, str]], object]
 """Called with the status and the headers of each interim response (1xx) as it arrives; it must not raise."""
+
+ON_SENT: Final[ContextVar[Callable[[int], object] | None]] = ContextVar("ON_SENT", default=None)
+"""Called with the number of bytes of a large body that the transport has taken, again and again, by the task that sends
+it."""
 
 _MAX_INTERIM: Final = 1000  # responses of 1xx before the final one
 _WRITE_SIZE: Final = 512 * 1024  # the bytes of a large body that are given to the transport at once
@@ -119,7 +125,7 @@ class Connection(asyncio.Protocol):
         self,
         method: str,
         head: bytes,
-        body: Sequence[Chunk] | AsyncIterable[Chunk],
+        body: Sequence[Piece] | AsyncIterable[Chunk],
         size: int,
         idle_timeout: float,
         on_interim: OnInterim | None = None,
@@ -138,7 +144,7 @@ class Connection(asyncio.Protocol):
             if isinstance(body, AsyncIterable):
                 await self._upload_stream(response, transport, head, body, size)
             elif size + len(head) <= _JOIN_SIZE:
-                transport.write(b"".join((head, *body)) if size else head)
+                transport.write(b"".join((head, *cast("Sequence[Chunk]", body))) if size else head)
                 self._sent = True
             else:
                 await self._upload(response, transport, head, body)
@@ -153,11 +159,11 @@ class Connection(asyncio.Protocol):
         return response
 
     async def _upload(
-        self, response: Response, transport: asyncio.Transport, head: bytes, body: Sequence[Chunk]
+        self, response: Response, transport: asyncio.Transport, head: bytes, body: Sequence[Piece]
     ) -> None:
         unsent = head
-        for chunk in body:
-            view = memoryview(chunk)
+        for piece in body:
+            view = memoryview(await piece.read() if isinstance(piece, FileSlice) else piece)
             if unsent:
                 view = self._send_begin(transport, unsent, view)
                 unsent = b""
@@ -181,6 +187,7 @@ class Connection(asyncio.Protocol):
 
     async def _write(self, response: Response, transport: asyncio.Transport, view: memoryview) -> bool:
         """Give bytes of a body to the transport as it takes them; False if sending them is of no use any more."""
+        on_sent = ON_SENT.get()
         for start in range(0, len(view), _WRITE_SIZE):
             while self._write_paused and not self._answered(response):
                 await self.wait()
@@ -188,6 +195,8 @@ class Connection(asyncio.Protocol):
             if self._answered(response) or transport.is_closing():
                 return False
             transport.write(view[start : start + _WRITE_SIZE])
+            if on_sent is not None:
+                on_sent(min(_WRITE_SIZE, len(view) - start))
         return True
 
     def _send_begin(self, transport: asyncio.Transport, head: bytes, view: memoryview) -> memoryview:

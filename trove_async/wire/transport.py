@@ -29,7 +29,7 @@ from trove_async.wire.request import encode_head, full_user_agent
 from trove_async.wire.response import Response
 
 if TYPE_CHECKING:
-    from trove_async.body import Chunk
+    from trove_async.body import Chunk, Piece
 
 __all__ = ["Origin", "Response", "Transport"]
 
@@ -91,7 +91,7 @@ class Transport:
         method: str,
         target: str,
         headers: Iterable[tuple[str, str]],
-        body: Sequence[Chunk] = (),
+        body: Sequence[Piece] = (),
         *,
         idle_timeout: float | None = None,
     ) -> Response:
@@ -154,7 +154,7 @@ class Transport:
         method: str,
         target: str,
         headers: Iterable[tuple[str, str]],
-        body: Sequence[Chunk] | AsyncIterable[Chunk],
+        body: Sequence[Piece] | AsyncIterable[Chunk],
         size: int,
         idle_timeout: float | None,
         on_interim: OnInterim | None,

@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
-from trove_async.body import Body, Chunk
+from trove_async.body import Body, Piece
 from trove_async.cancellation import finish
 from trove_async.checksums import Checksum
 from trove_async.driver import ObjectAttributes
@@ -103,7 +103,7 @@ class Blocks:
         self._checksum = settings.checksum
         self._timeout = cleanup_timeout
 
-    async def send(self, bucket: str, key: str, block_id: str, chunks: Sequence[Chunk]) -> None:
+    async def send(self, bucket: str, key: str, block_id: str, chunks: Sequence[Piece]) -> None:
         """Store a block."""
         headers = await checksum_headers(self._checksum, chunks)
         params = [("comp", "block"), ("blockid", block_id)]
@@ -261,7 +261,7 @@ class BlockUpload(Upload[int]):
     async def begin(self) -> None:
         """Do nothing: the first block begins an upload."""
 
-    async def send(self, number: int, chunks: Sequence[Chunk]) -> int:
+    async def send(self, number: int, chunks: Sequence[Piece]) -> int:
         """Store a block."""
 
         async def send(block_id: str) -> None:

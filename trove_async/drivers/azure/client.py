@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from trove_async.body import Chunk
+from trove_async.body import Piece
 from trove_async.driver.put_settling import Settling
 from trove_async.driver.retry import Retries
 from trove_async.drivers.azure.account import Account
@@ -85,7 +85,7 @@ class Client(ServiceClient[_AzureCall]):
         *,
         params: Params = (),
         headers: Headers | None = None,
-        body: Sequence[Chunk] = (),
+        body: Sequence[Piece] = (),
     ) -> Response:
         """Send a request and return the answer, whose status is below 300.
 
@@ -110,7 +110,7 @@ class Client(ServiceClient[_AzureCall]):
         *,
         params: Params = (),
         headers: Headers | None = None,
-        body: Sequence[Chunk] = (),
+        body: Sequence[Piece] = (),
         once: bool = False,
         settling: Settling | None = None,
     ) -> Mapping[str, str]:
@@ -130,7 +130,7 @@ class Client(ServiceClient[_AzureCall]):
         *,
         params: Params = (),
         headers: Headers | None = None,
-        body: Sequence[Chunk] = (),
+        body: Sequence[Piece] = (),
     ) -> tuple[Mapping[str, str], bytes]:
         """Send a request and return the headers and the body of the answer, a document; as `request`.
 
@@ -176,7 +176,7 @@ class Client(ServiceClient[_AzureCall]):
         key: str,
         params: Params,
         headers: Headers | None,
-        body: Sequence[Chunk],
+        body: Sequence[Piece],
         writes: bool,
     ) -> _AzureCall:
         sent = (*params, *self._account.sas)

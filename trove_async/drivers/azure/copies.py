@@ -39,7 +39,7 @@ from trove_async.types import ObjectInfo, ObjectRef
 from trove_async.wire.client import same_object, settle
 from trove_async.wire.errors import condition_error, copying
 from trove_async.wire.fields import write_conditions
-from trove_async.wire.multipart import MIB, make_of_parts
+from trove_async.wire.multipart import MIB, make_of_parts, pace_of_copies
 
 __all__ = ["Copies"]
 
@@ -304,9 +304,9 @@ class Copies:
             checksum=next((Checksum(*item) for item in source.checksums.items()), None),
         )
         jobs = self._jobs(upload, source.size, named)
-        concurrency = self._settings.part_concurrency
+        pace = pace_of_copies(self._settings.part_concurrency)
         try:
-            return await make_of_parts(upload, jobs, concurrency=concurrency, timeout=self._timeout)
+            return await make_of_parts(upload, jobs, pace=pace, timeout=self._timeout)
         finally:
             if upload.completed and on_done is not None:
                 on_done()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from trove_async.body import Chunk
+from trove_async.body import Piece
 from trove_async.checksums import Checksum, digest, stored_checksums
 from trove_async.driver import CONTENT_HEADERS, ObjectAttributes
 from trove_async.errors import InvalidArgumentError, InvalidMetadataError, InvalidTagsError
@@ -153,7 +153,7 @@ def _unescaped(name: str) -> str:
     return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name) if "_x" in name else name
 
 
-async def checksum_headers(algorithm: str, chunks: Sequence[Chunk]) -> list[tuple[str, str]]:
+async def checksum_headers(algorithm: str, chunks: Sequence[Piece]) -> list[tuple[str, str]]:
     """Return the header by which the service verifies a body.
 
     Args:

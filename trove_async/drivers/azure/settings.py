@@ -13,7 +13,6 @@ from trove_async.drivers.azure.names import check_bucket
 from trove_async.dsn import DSN, SettingsParser, bucket_and_prefix, trimmed_secret
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.wire.network import Network, choice, endpoint_of
-from trove_async.wire.parts import PART_CONCURRENCY
 
 __all__ = ["MAX_BLOCKS", "MAX_PART_SIZE", "AzureSettings", "Checksums", "Versions", "Watching"]
 
@@ -44,7 +43,7 @@ class AzureSettings:
         versions: what keeps versions.
         checksum: sent with bodies.
         part_size: bytes of a block of an upload; a body that is no larger is stored in one request.
-        part_concurrency: how many blocks of one upload are under way at once.
+        part_concurrency: how many blocks of one upload are under way at once at most.
         max_copy_size: bytes up to which a blob is copied in one request.
         storage_class: access tier of objects that are written without one.
         watch: where events come from; None for the default, polling.
@@ -73,6 +72,7 @@ class AzureSettings:
             InvalidDSNError: a part or parameter is wrong or unknown, or two contradict each other.
         """
         settings = SettingsParser(dsn, options.settings)
+        network = Network.of(settings)
         given = _given(dsn, settings)
         bucket, prefix = _bucket_and_prefix(dsn)
         read = partial(
@@ -82,12 +82,12 @@ class AzureSettings:
             versions=choice(settings, "versions", get_args(Versions), "none"),
             checksum=choice(settings, "checksum", get_args(Checksums), "md5"),
             part_size=settings.integer("part_size", PART_SIZE, minimum=1, maximum=MAX_PART_SIZE),
-            part_concurrency=settings.integer("part_concurrency", PART_CONCURRENCY, minimum=1),
+            part_concurrency=network.parts(settings),
             max_copy_size=settings.integer("max_copy_size", MAX_COPY_SIZE, minimum=1, maximum=MAX_COPY_SIZE),
             storage_class=_tier(settings.text("storage_class")),
             watch=choice(settings, "watch", get_args(Watching)),
             queue=settings.text("queue"),
-            network=Network.of(settings),
+            network=network,
         )
         settings.finish()
         # Last, since it reads the environment: errors in the DSN are raised before those about missing values.

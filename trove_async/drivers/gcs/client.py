@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from trove_async.body import Chunk
+from trove_async.body import Piece
 from trove_async.driver.put_settling import Settling
 from trove_async.driver.retry import Retries
 from trove_async.drivers.gcs.addressing import bucket_path, encode_bucket, object_path, resource_path
@@ -97,7 +97,7 @@ class Client(ServiceClient[_GCSCall]):
             TransientError: after as many attempts as the settings allow.
         """
         headers: Headers = []
-        body: Sequence[Chunk] = ()
+        body: Sequence[Piece] = ()
         if content is not None:
             headers = [("content-type", "application/json; charset=utf-8")]
             body = [json.dumps(content).encode()]
@@ -125,7 +125,7 @@ class Client(ServiceClient[_GCSCall]):
         key: str,
         query: Query,
         headers: Headers,
-        body: Sequence[Chunk],
+        body: Sequence[Piece],
         *,
         accepts: tuple[int, ...] = (),
         target: str | None = None,
@@ -173,7 +173,7 @@ class Client(ServiceClient[_GCSCall]):
         key: str,
         query: Query | None,
         headers: Headers,
-        body: Sequence[Chunk],
+        body: Sequence[Piece],
         writes: bool,
     ) -> _GCSCall:
         encoded = "&".join([f"{name}={quote(value, safe='')}" for name, value in query]) if query else ""
@@ -191,7 +191,7 @@ class Client(ServiceClient[_GCSCall]):
         *,
         query: str = "",
         headers: Headers | None = None,
-        body: Sequence[Chunk] = (),
+        body: Sequence[Piece] = (),
         writes: bool = False,
     ) -> Response:
         """Send a request to the XML API and return the answer, whose status is below 300; as `json`.
@@ -213,7 +213,7 @@ class Client(ServiceClient[_GCSCall]):
         *,
         query: str = "",
         headers: Headers | None = None,
-        body: Sequence[Chunk] = (),
+        body: Sequence[Piece] = (),
         settling: Settling | None = None,
     ) -> Mapping[str, str]:
         """Send a request to the XML API that changes something and return the headers of the answer.
@@ -232,7 +232,7 @@ class Client(ServiceClient[_GCSCall]):
         *,
         query: str = "",
         headers: Headers | None = None,
-        body: Sequence[Chunk] = (),
+        body: Sequence[Piece] = (),
         writes: bool = False,
         settling: Settling | None = None,
     ) -> tuple[Response, bytes]:
@@ -248,7 +248,7 @@ class Client(ServiceClient[_GCSCall]):
         key: str,
         query: str,
         headers: Headers | None,
-        body: Sequence[Chunk],
+        body: Sequence[Piece],
         writes: bool,
     ) -> _GCSCall:
         path = self.prefix + (object_path(bucket, key) if key else f"/{encode_bucket(bucket)}")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from trove_async.body import Body, Chunk
+from trove_async.body import Body, Chunk, Piece, loaded
 from trove_async.driver import DeleteOptions, PutOptions
 from trove_async.drivers.gcs.checksums import crc32c_of, encode, extend, mismatch
 from trove_async.drivers.gcs.client import Client, Headers, Query
@@ -143,8 +143,9 @@ class ResumableUpload(Upload[int]):
             raise BackendError(f"the answer that opens a session has a location that is not a URL: {location[:80]!r}")
         return target if url.path.startswith(f"{self._client.prefix}/") else self._client.prefix + target
 
-    async def send(self, number: int, chunks: Sequence[Chunk]) -> int:
+    async def send(self, number: int, pieces: Sequence[Piece]) -> int:
         """Send the next bytes, but keep the last up to 256 KiB of them, which may be the last of the object."""
+        chunks = await loaded(pieces)
         self._crc32c = extend(self._crc32c, chunks)
         unsent = self._unsent
         unsent.append(chunks)

@@ -11,7 +11,6 @@ from trove_async.drivers.gcs.names import check_bucket
 from trove_async.dsn import DSN, SettingsParser, bucket_and_prefix
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.wire.network import Network, choice, endpoint_of
-from trove_async.wire.parts import PART_CONCURRENCY
 
 __all__ = ["API", "CHUNK", "MIN_PART_SIZE", "GCSSettings", "Hold", "Uploading", "Watching"]
 
@@ -62,7 +61,7 @@ class GCSSettings:
         location: where buckets are created without a region.
         part_size: bytes of a part or chunk of an upload; a body that is not larger is stored in one request.
         min_part_size: bytes of the smallest part that the service takes.
-        part_concurrency: how many parts of one upload are under way at once.
+        part_concurrency: how many parts of one upload are under way at once at most.
         api: the API through which objects are read, and stored in one request. The JSON API needs two requests to read.
         uploads: how bodies larger than a part are stored.
         verify_reads: whether whole reads are compared with the service's checksum.
@@ -104,6 +103,7 @@ class GCSSettings:
             InvalidDSNError: a part or parameter is wrong or unknown, or two contradict each other.
         """
         settings = SettingsParser(dsn, options.settings)
+        network = Network.of(settings)
         project, bucket, prefix = _location(dsn, settings)
         given = endpoint_of("endpoint", settings.text("endpoint"), _CREDENTIALS)
         emulator = None if given else _emulator()
@@ -123,11 +123,11 @@ class GCSSettings:
             location=settings.text("location"),
             part_size=settings.integer("part_size", PART_SIZE, minimum=CHUNK, maximum=MAX_PART_SIZE),
             min_part_size=settings.integer("min_part_size", MIN_PART_SIZE, minimum=1, maximum=MIN_PART_SIZE),
-            part_concurrency=settings.integer("part_concurrency", PART_CONCURRENCY, minimum=1),
+            part_concurrency=network.parts(settings),
             api=choice(settings, "api", get_args(API), "xml"),
             uploads=choice(settings, "uploads", get_args(Uploading), "parts"),
             verify_reads=settings.flag("verify_reads", True),
-            network=Network.of(settings),
+            network=network,
             watch=choice(settings, "watch", get_args(Watching)),
             subscription=settings.text("subscription"),
             pubsub_endpoint=endpoint_of("pubsub_endpoint", settings.text("pubsub_endpoint"), _CREDENTIALS),

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial, reduce
 from typing import Any, Final
 
-from trove_async.body import Body, Chunk
+from trove_async.body import Body, Chunk, Piece, loaded
 from trove_async.checksums import Checksum, combine_crc32c
 from trove_async.driver import DeleteOptions, ObjectAttributes, PutOptions
 from trove_async.driver.put_settling import Settling
@@ -105,9 +105,12 @@ class GCSUpload(Upload[PartInfo]):
         """Open the upload."""
         self.id = await self._uploads.create(self)
 
-    async def send(self, number: int, chunks: Sequence[Chunk]) -> PartInfo:
+    async def send(self, number: int, chunks: Sequence[Piece]) -> PartInfo:
         """Store a part, which the service compares with its checksum."""
-        crc32c = self._sums[number] = extend(0, chunks)
+        crc32c = 0
+        for chunk in chunks:
+            crc32c = extend(crc32c, await loaded([chunk]))
+        self._sums[number] = crc32c
         return await self._uploads.send_part(self.bucket, self.key, self.id, number, chunks, crc32c)
 
     async def complete(self, parts: Sequence[PartInfo]) -> ObjectInfo:
@@ -244,7 +247,7 @@ class Uploads:
         return upload_id
 
     async def send_part(
-        self, bucket: str, key: str, upload_id: str, number: int, chunks: Sequence[Chunk], crc32c: int
+        self, bucket: str, key: str, upload_id: str, number: int, chunks: Sequence[Piece], crc32c: int
     ) -> PartInfo:
         """Store a part."""
         query = encode_query([("partNumber", str(number)), ("uploadId", upload_id)])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from trove_async.body import Chunk
+from trove_async.body import Piece
 from trove_async.checksums import digest
 from trove_async.driver.put_settling import Settling
 from trove_async.driver.retry import Retries
@@ -80,7 +80,7 @@ class Client(ServiceClient[_S3Call]):
         *,
         query: str = "",
         headers: Headers | None = None,
-        body: Sequence[Chunk] = (),
+        body: Sequence[Piece] = (),
         writes: bool = False,
     ) -> Response:
         """Send a request and return the answer, whose status is below 300.
@@ -106,7 +106,7 @@ class Client(ServiceClient[_S3Call]):
         *,
         query: str = "",
         headers: Headers | None = None,
-        body: Sequence[Chunk] = (),
+        body: Sequence[Piece] = (),
         settling: Settling | None = None,
     ) -> Mapping[str, str]:
         """Send a request that changes something and return the headers of the answer; see `request` and `Call`."""
@@ -122,7 +122,7 @@ class Client(ServiceClient[_S3Call]):
         *,
         query: str = "",
         headers: Headers | None = None,
-        body: Sequence[Chunk] = (),
+        body: Sequence[Piece] = (),
         writes: bool = False,
         final: tuple[type[TroveError], ...] = (),
         once: bool = False,
@@ -146,7 +146,7 @@ class Client(ServiceClient[_S3Call]):
         key: str,
         query: str,
         headers: Headers | None,
-        body: Sequence[Chunk],
+        body: Sequence[Piece],
         writes: bool,
     ) -> _S3Call:
         return _S3Call(method, bucket, key, query, [*self._extra, *(headers or ())], body, writes)
@@ -179,7 +179,7 @@ class Client(ServiceClient[_S3Call]):
         """Return the credentials to sign with; None for anonymous access."""
         return self._session.known_credentials or await self._session.credentials()
 
-    async def _payload(self, body: Sequence[Chunk], bucket: str) -> str:
+    async def _payload(self, body: Sequence[Piece], bucket: str) -> str:
         if not body:
             return EMPTY_SHA256
         if not self._settings.signs_payload(self.address(bucket).origin.scheme):

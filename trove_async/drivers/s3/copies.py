@@ -34,7 +34,7 @@ from trove_async.types import ObjectInfo, ObjectRef, PartInfo
 from trove_async.wire.client import same_object, settle
 from trove_async.wire.errors import condition_error, copying
 from trove_async.wire.fields import etag_of
-from trove_async.wire.multipart import MIB, make_of_parts
+from trove_async.wire.multipart import MIB, make_of_parts, pace_of_copies
 from trove_async.wire.sigv4 import encode_path, encode_query
 from trove_async.wire.xml import parse, text
 
@@ -237,7 +237,8 @@ class Copies:
             self._uploads, bucket, key, attributes=attributes, checksum=_checksum_of(source), conditions=conditions
         )
         jobs = self._jobs(source.size, upload, named)
-        return await make_of_parts(upload, jobs, concurrency=self._settings.part_concurrency, timeout=self._timeout)
+        pace = pace_of_copies(self._settings.part_concurrency)
+        return await make_of_parts(upload, jobs, pace=pace, timeout=self._timeout)
 
     async def _jobs(
         self, size: int, upload: S3Upload, named: Headers

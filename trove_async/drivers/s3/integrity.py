@@ -6,13 +6,13 @@ import base64
 import hashlib
 from collections.abc import Sequence
 
-from trove_async.body import Chunk
+from trove_async.body import Piece
 from trove_async.checksums import digest
 
 __all__ = ["checksum_headers", "document_headers", "part_checksum"]
 
 
-async def checksum_headers(algorithm: str, chunks: Sequence[Chunk]) -> list[tuple[str, str]]:
+async def checksum_headers(algorithm: str, chunks: Sequence[Piece]) -> list[tuple[str, str]]:
     """Return the header with the checksum of a body.
 
     Args:

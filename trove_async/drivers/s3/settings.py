@@ -18,7 +18,6 @@ from trove_async.dsn import DSN, SettingsParser, bucket_and_prefix, trimmed_secr
 from trove_async.errors import InvalidBucketNameError, InvalidDSNError
 from trove_async.types import EMPTY
 from trove_async.wire.network import Network, choice, endpoint_of
-from trove_async.wire.parts import PART_CONCURRENCY
 
 __all__ = ["Addressing", "Encryption", "S3Settings", "Watching"]
 
@@ -76,7 +75,7 @@ class S3Settings:
         part_size: bytes of a part of an upload; a body that is no larger is put in one request.
         min_part_size: the server's minimum for the bytes of a part; None for the profile's.
         max_copy_size: the maximum size of an object to copy in one request, in bytes; None for the profile's.
-        part_concurrency: the maximum number of concurrent parts of one upload.
+        part_concurrency: how many parts of one upload are under way at once at most.
         network: the network settings.
         sse, sse_kms_key: encryption at rest with the service's keys, or with a KMS key.
         sse_customer_key: a key of 32 bytes in base64, to encrypt and decrypt objects.
@@ -133,6 +132,7 @@ class S3Settings:
             InvalidDSNError: a part or parameter is wrong or unknown, or two contradict each other.
         """
         settings = SettingsParser(dsn, options.settings)
+        network = Network.of(settings, ca_variables=("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"))
         part_size = settings.integer("part_size", PART_SIZE, minimum=1)
         conditions = settings.text("conditions")
         access_key, secret_key = _keys(dsn, settings)
@@ -156,8 +156,8 @@ class S3Settings:
             part_size=part_size,
             min_part_size=_optional(settings, "min_part_size"),
             max_copy_size=_optional(settings, "max_copy_size"),
-            part_concurrency=settings.integer("part_concurrency", PART_CONCURRENCY, minimum=1),
-            network=Network.of(settings, ca_variables=("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")),
+            part_concurrency=network.parts(settings),
+            network=network,
             sse=choice(settings, "sse", get_args(Encryption)),
             sse_kms_key=settings.text("sse_kms_key"),
             sse_customer_key=_customer_key(settings.text("sse_customer_key")),

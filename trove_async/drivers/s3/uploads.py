@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from trove_async.body import Body, Chunk
+from trove_async.body import Body, Piece
 from trove_async.checksums import Checksum
 from trove_async.driver import CompleteOptions, HeadOptions, ObjectAttributes, PutOptions
 from trove_async.driver.put_settling import Settling
@@ -97,7 +97,7 @@ class S3Upload(Upload[PartInfo]):
         """Open the upload."""
         self.id = await self._uploads.create(self)
 
-    async def send(self, number: int, chunks: Sequence[Chunk]) -> PartInfo:
+    async def send(self, number: int, chunks: Sequence[Piece]) -> PartInfo:
         """Store a part."""
         return await self._uploads.send_part(self.bucket, self.key, self.id, number, chunks)
 
@@ -204,7 +204,7 @@ class Uploads:
             raise BackendError("the answer that opens an upload has no id: is the endpoint an S3 service?")
         return upload_id
 
-    async def send_part(self, bucket: str, key: str, upload_id: str, number: int, chunks: Sequence[Chunk]) -> PartInfo:
+    async def send_part(self, bucket: str, key: str, upload_id: str, number: int, chunks: Sequence[Piece]) -> PartInfo:
         """Store a part."""
         headers = self.objects.customer_key + await checksum_headers(part_checksum(self._profile.checksum), chunks)
         query = encode_query([("partNumber", str(number)), ("uploadId", upload_id)])

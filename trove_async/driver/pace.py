@@ -1,4 +1,4 @@
-"""`Pace`: how many ranges of an object are read at once."""
+"""`Pace`: how many ranges of an object are read, or parts of one are sent, at once."""
 
 from __future__ import annotations
 
@@ -7,37 +7,38 @@ from typing import Final
 __all__ = ["Pace"]
 
 _STEP: Final = 4
-"""By what the number of ranges is multiplied while that pays: from 1 to 16 in two steps."""
+"""By what the width is multiplied while that pays: from 1 to 16 in two steps."""
 
 _GAIN: Final = 1.25
-"""The rate must rise by this factor, or there were enough ranges before."""
+"""The rate must rise by this factor, or the width was enough before."""
 
 _FAST: Final = 400e6
-"""Bytes a second of the whole at which no more ranges are tried: connections that are limited bring less."""
+"""Bytes a second of the whole at which no larger width is tried: connections that are limited bring less."""
 
 _SAMPLE: Final = 2 * 1024 * 1024
 _PERIOD: Final = 0.1
 """A rate is measured over at least so many bytes, and over at least so many seconds."""
 
 _PATIENCE: Final = 32
-"""Measurements before more ranges are tried again, after they did not pay; twice as many each time."""
+"""Measurements before a larger width is tried again, after it did not pay; twice as many each time."""
 
 
 class Pace:
-    """Begins with one range, and reads more at once while the rate of the whole rises.
+    """Begins with few ranges or parts at once, and has more while the rate of the whole rises.
 
-    The rate is measured anew when each of the ranges has begun to arrive. A consumer that is slower than the ranges
-    is not helped by more of them.
+    The rate is measured anew when bytes of each of them have begun to move. More of them do not help the other side, a
+    consumer or a source, if that is slower.
 
     Args:
         limit: the largest width.
+        width: to begin with, if the limit allows it.
 
     Attributes:
-        width: how many ranges are to be read at once.
+        width: how many ranges or parts are to be under way at once.
     """
 
-    def __init__(self, limit: int) -> None:
-        self.width = 1
+    def __init__(self, limit: int, width: int = 1) -> None:
+        self.width = min(width, limit)
         self._limit = limit
         self._before: int | None = None  # the width to which it goes back, while more is tried
         self._rate = 0.0  # of the last measurement
@@ -52,7 +53,7 @@ class Pace:
         self._since = None
 
     def arrived(self, size: int, now: float) -> None:
-        """Take in that bytes have arrived, at a time in seconds."""
+        """Take in that bytes have arrived or were sent, at a time in seconds."""
         if self._since is None:
             self._since, self._bytes, self._waited = now, 0, 0.0
             return
@@ -61,7 +62,7 @@ class Pace:
             self._judge(now - self._since)
 
     def waited(self, seconds: float) -> None:
-        """Take in that the consumer has waited for bytes."""
+        """Take in for how long the other side has waited: a consumer for bytes, a source for a place."""
         self._waited += seconds
 
     def _judge(self, seconds: float) -> None:
