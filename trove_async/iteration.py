@@ -120,17 +120,9 @@ class PageIterator(ABC, Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        items = self._items
-        if self._left is not None:
-            if self._left <= 0:
-                raise StopAsyncIteration
-            if not items and not await self._fill():
-                raise StopAsyncIteration
-            self._left -= 1
-        elif not items and not await self._fill():
+        if (not self._items or self._left == 0) and not await self._fill():
             raise StopAsyncIteration
-        item = self._last = items.popleft()
-        return item
+        return self._take()
 
     async def next(self) -> T:
         """Return the next item.
@@ -146,20 +138,30 @@ class PageIterator(ABC, Generic[T]):
 
     async def pages(self) -> AsyncIterator[list[T]]:
         """Yield the remaining items in lists, each as large as a page of the backend."""
-        while True:
-            if self._left is not None and self._left <= 0:
-                return
-            if not self._items and not await self._fill():
-                return
-            count = len(self._items) if self._left is None else min(self._left, len(self._items))
-            page = [self._items.popleft() for _ in range(count)]
-            self._last = page[-1]
-            if self._left is not None:
-                self._left -= count
-            yield page
+        while self._ready or await self._fill():
+            yield self._take_page()
+
+    @property
+    def _ready(self) -> bool:
+        """Whether the next item is in memory."""
+        return bool(self._items) and self._left != 0
+
+    def _take(self) -> T:
+        """Return the next item, which is `_ready`."""
+        if self._left is not None:
+            self._left -= 1
+        item = self._last = self._items.popleft()
+        return item
+
+    def _take_page(self) -> list[T]:
+        """Return the items that are `_ready`."""
+        count = len(self._items) if self._left is None else min(self._left, len(self._items))
+        return [self._take() for _ in range(count)]
 
     async def _fill(self) -> bool:
-        """Fetch pages until one has an item; return False at the end of the listing."""
+        """Fetch pages until one has an item that may be yielded; return False if there is none."""
+        if self._left == 0:
+            return False
         while not self._items:
             if self._exhausted:
                 return False

@@ -36,6 +36,7 @@ class Portal:
     def __init__(self) -> None:
         self._forked = False
         self._running = True
+        self._ending = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="trove-portal", daemon=True)
         try:
@@ -95,14 +96,18 @@ class Portal:
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:  # it cancels the tasks that are left at the end
-            runner.get_loop()
-            while self._running:
+            # A task that lives as long as the loop: anyio keeps its threads for as long.
+            serving = runner.get_loop().create_task(self._serve())
+            while not serving.done():
                 with suppress(SystemExit, KeyboardInterrupt):  # asyncio lets those of a task end its loop
-                    self._loop.run_forever()
+                    self._loop.run_until_complete(serving)
+
+    async def _serve(self) -> None:
+        await self._ending.wait()
 
     def _end(self) -> None:
         self._running = False
-        self._loop.stop()
+        self._ending.set()
 
     def _close(self) -> None:
         self.post(self._end)

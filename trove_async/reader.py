@@ -574,10 +574,14 @@ class ObjectReader:
         if stream is not None and not self._busy:  # a read in another task releases the stream when it ends
             await stream.wait_closed()
 
+    def forget(self) -> None:
+        """Hold nothing any more, and release nothing: in a forked child, the connection is that of the parent."""
+        self._live = False
+
     def __del__(self) -> None:
         if getattr(self, "_live", False) and self._stream is not None:
             warnings.warn(
-                f"unclosed {self!r}, opened at {self._opened_at}; use 'async with', or read it to its end",
+                f"unclosed {self!r}, opened at {self._opened_at}; use it in a with block, or read it to its end",
                 ResourceWarning,
                 stacklevel=2,
                 source=self,

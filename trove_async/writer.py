@@ -101,19 +101,30 @@ class ObjectWriter:
             ClosedError: the writer is closed or was never entered.
             TroveError: the backend refused the object; leaving the block raises it too.
         """
+        size = self._gather(data)
+        if self._full:
+            await self._flush()
+        return size
+
+    def _gather(self, data: Chunk) -> int:
+        """Take bytes and return their number, as `write`, but hand nothing over: `_flush` does, once it is `_full`."""
         if self._task is None or self._closed:
-            raise ClosedError("the writer is closed, or was not entered with 'async with'")
+            raise ClosedError("the writer is closed, or was not entered by a with block")
         chunk = as_chunk(data)
         size = len(chunk)
         if size:
             self._pending.append(chunk if isinstance(chunk, bytes) else bytes(chunk))
             self._pending_size += size
             self._position += size
-        if self._pending_size >= _GATHER:
-            await self._flush()
         return size
 
+    @property
+    def _full(self) -> bool:
+        """Whether so much was gathered that `_flush` is due."""
+        return self._pending_size >= _GATHER
+
     async def _flush(self) -> None:
+        """Hand what was gathered over to the backend."""
         assert self._task is not None
         await self._taken()  # a write that was cancelled, or runs in another task, may have handed one over
         if self._pending:
@@ -176,7 +187,7 @@ class ObjectWriter:
 
     def _warn(self) -> None:
         warnings.warn(
-            f"unclosed {self!r}, opened at {self._opened_at}; use 'async with', inside that of its store",
+            f"unclosed {self!r}, opened at {self._opened_at}; use it in a with block, inside that of its store",
             ResourceWarning,
             stacklevel=2,
             source=self,

@@ -257,7 +257,7 @@ async def test_a_writer_that_is_not_left_before_its_store_is_closed_is_named_onc
     t = await trove_async.open(dsn)
     await t.create_bucket("b")
     writer = await enter(t)
-    with pytest.warns(ResourceWarning, match=rf"opened at {__file__}:\d+; use 'async with'") as caught:
+    with pytest.warns(ResourceWarning, match=rf"opened at {__file__}:\d+; use it in a with block") as caught:
         await t.aclose()
     assert asyncio.all_tasks() == before
     with pytest.raises(ClosedError):
@@ -277,7 +277,7 @@ async def test_a_writer_that_is_collected_is_named_once_and_aborted(dsn: str, ca
         before = asyncio.all_tasks()
         writers = [await enter(t)]
         (put,) = asyncio.all_tasks() - before
-        with pytest.warns(ResourceWarning, match=rf"opened at {__file__}:\d+; use 'async with'") as caught:
+        with pytest.warns(ResourceWarning, match=rf"opened at {__file__}:\d+; use it in a with block") as caught:
             writers.clear()
         await asyncio.wait({put})
         assert put.cancelled()

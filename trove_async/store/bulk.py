@@ -46,32 +46,35 @@ class BulkDelete:
 
     async def _run(self) -> int:
         deleted = 0
-        async for result in self:
-            deleted += result.error is None
+        async for results in self._results():
+            deleted += sum(result.error is None for result in results)
         return deleted
 
     async def __aiter__(self) -> AsyncIterator[DeleteResult]:
-        failed: list[DeleteResult] = []
-        deleted = 0
-        async for chunk in self._chunks():
-            for result in await self._delete(chunk):
-                if result.error is None:
-                    deleted += 1
-                else:
-                    failed.append(result)
+        async for results in self._results():
+            for result in results:
                 yield result
+
+    async def _results(self) -> AsyncIterator[Sequence[DeleteResult]]:
+        """Yield the results in lists, each of one request or a few."""
+        failed: list[DeleteResult] = []
+        tried = 0
+        async for chunk in self._chunks_of_keys():
+            results = await self._delete(chunk)
+            failed += [result for result in results if result.error is not None]
+            tried += len(results)
+            yield results
         if failed and self._raise_errors:
             raise BulkError(
-                f"{len(failed)} of {len(failed) + deleted} objects were not deleted; the first: "
-                f"{failed[0].key!r}: {failed[0].error}",
+                f"{len(failed)} of {tried} objects were not deleted; the first: {failed[0].key!r}: {failed[0].error}",
                 failed=failed,
-                deleted_count=deleted,
+                deleted_count=tried - len(failed),
                 operation=self._operation,
                 bucket=self._bucket,
                 driver=self._driver,
             ) from failed[0].error
 
-    async def _chunks(self) -> AsyncIterator[list[Target]]:
+    async def _chunks_of_keys(self) -> AsyncIterator[list[Target]]:
         chunk: list[Target] = []
         async for key in _each(self._keys):
             chunk.append(key)

@@ -42,6 +42,8 @@ _open_stores: weakref.WeakSet[Lifetime] = weakref.WeakSet()
 def _forget_in_child() -> None:
     for store in list(_open_stores):
         store._unusable_error = ForkedError
+        for reader in list(store._readers):
+            reader.forget()
 
 
 os.register_at_fork(after_in_child=_forget_in_child)
@@ -227,7 +229,7 @@ class Lifetime:
     def __del__(self) -> None:
         if getattr(self, "_unusable_error", ClosedError) is None:
             warnings.warn(
-                f"unclosed {self!r}, opened at {self._opened_at}; use 'async with', or call aclose()",
+                f"unclosed {self!r}, opened at {self._opened_at}; use it in a with block, or close it",
                 ResourceWarning,
                 stacklevel=2,
                 source=self,

@@ -102,7 +102,7 @@ class Watch:
 
     def __del__(self) -> None:
         if getattr(self, "_events", None) is not None:
-            text = "unclosed Watch; use 'async with', or call aclose()"
+            text = "unclosed Watch; use it in a with block, or close it"
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
             if self._step is not None and not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._step.cancel)

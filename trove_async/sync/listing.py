@@ -1,0 +1,76 @@
+"""Listings without asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic, Self, TypeVar, final
+
+from trove_async import iteration
+from trove_async.listing import Item
+from trove_async.portal import Portal
+from trove_async.types import ObjectInfo, VersionInfo
+
+__all__ = ["ObjectIterator", "VersionIterator"]
+
+T = TypeVar("T")
+O = TypeVar("O", ObjectInfo, Item)  # noqa: E741
+
+
+class _PageIterator(Generic[T]):
+    """A listing; read it with ``for``, `next`, `all` or `pages`.
+
+    It has a position but no connection, so it need not be closed.
+    """
+
+    def __init__(self, portal: Portal, listing: iteration.PageIterator[T]) -> None:
+        self._portal = portal
+        self._async = listing
+
+    @property
+    def cursor(self) -> str | None:
+        """A text with which the same listing with ``cursor=…`` continues after the last item yielded; None at the end.
+
+        It works in another process, for the same bucket and the same arguments.
+        """
+        return self._async.cursor
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        if not self._async._ready and not self._portal.call(self._async._fill):
+            raise StopIteration
+        return self._async._take()
+
+    def next(self) -> T:
+        """Return the next item.
+
+        Raises:
+            StopIteration: there are no more items.
+        """
+        return self.__next__()
+
+    def all(self) -> list[T]:
+        """Return all remaining items as one list."""
+        return self._portal.call(self._async.all)
+
+    def pages(self) -> Iterator[list[T]]:
+        """Yield the remaining items in lists, each as large as a page of the backend."""
+        while self._async._ready or self._portal.call(self._async._fill):
+            yield self._async._take_page()
+
+
+@final
+class ObjectIterator(_PageIterator[O], Generic[O]):
+    """A listing; read it with ``for``, `next`, `all` or `pages`.
+
+    It has a position but no connection, so it need not be closed.
+    """
+
+
+@final
+class VersionIterator(_PageIterator[VersionInfo]):
+    """A listing of versions; read it with ``for``, `next`, `all` or `pages`.
+
+    It has a position but no connection, so it need not be closed.
+    """

@@ -1,0 +1,1 @@
+"""The verbs of the async API; written by ``python -m tests.sync_surface --write``."""
