@@ -78,7 +78,7 @@ class Module:
         body = "\n\n".join(part for _, part in parts)
         names = ", ".join(f'"{name}"' for name, _ in parts)
         return (
-            f'"""{_rephrased(ast.get_docstring(self._tree) or "")}\n\n'
+            f'"""{rephrased(ast.get_docstring(self._tree) or "")}\n\n'
             f'Written by ``python -m tests.sync_surface --write``; not to be edited.\n"""\n\n'
             f"from __future__ import annotations\n\n{self._imports(body)}\n\n__all__ = [{names}]\n\n\n{body}\n"
         )
@@ -106,7 +106,7 @@ class Module:
         first = node.body[0]
         if ast.get_docstring(node) is None:
             return ""
-        return _rephrased("\n".join(self._lines[first.lineno - 1 : first.end_lineno]))
+        return rephrased("\n".join(self._lines[first.lineno - 1 : first.end_lineno]))
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, target: str, *, portal: str) -> str:
         returned = ast.unparse(node.returns) if node.returns is not None else "None"
@@ -166,7 +166,8 @@ def _twin_of(module: str) -> str:
     return f"trove_async.sync.store.{name}" if name in MODULES else module
 
 
-def _rephrased(text: str) -> str:
+def rephrased(text: str) -> str:
+    """Return a docstring as the sync API has it."""
     for phrase, instead in PHRASES:
         text = text.replace(phrase, instead)
     return text

@@ -28,6 +28,17 @@ def test_quickstart() -> None:
     assert "refused: someone else was faster" in memory
 
 
+def test_backup_script(tmp_path: Path) -> None:
+    folder, dsn = tmp_path / "folder", f"local://{tmp_path}/store?create=1"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "one.txt").write_text("1")
+    (folder / "two.txt").write_text("22")
+    arguments = ("-m", "examples.backup_script", str(folder), dsn, "backup")
+    assert run_python(*arguments) == "stored a/one.txt 1\nstored two.txt 2\n2 files were stored\n"
+    (folder / "two.txt").write_text("333")
+    assert run_python(*arguments) == "stored two.txt 3\n1 files were stored\n"
+
+
 def test_demo() -> None:
     printed = run_python("-m", "examples.demo", "--files", "200", "--stream-mib", "4")
     assert re.search(r"^  200 files, ", printed, re.MULTILINE)

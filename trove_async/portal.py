@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import selectors
+import socket
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -37,7 +39,8 @@ class Portal:
         self._forked = False
         self._running = True
         self._ending = asyncio.Event()
-        self._loop = asyncio.new_event_loop()
+        self._selector = selectors.DefaultSelector()
+        self._loop = asyncio.SelectorEventLoop(self._selector)
         self._thread = threading.Thread(target=self._run, name="trove-portal", daemon=True)
         try:
             self._thread.start()
@@ -108,6 +111,15 @@ class Portal:
     def _end(self) -> None:
         self._running = False
         self._ending.set()
+
+    def _forget(self) -> None:
+        """Let go, in a forked child, of what belongs to the parent."""
+        self._forked = True
+        # Finalizers may run here too. Closing a connection would end that of the parent, which shares it.
+        with socket.socket(socket.AF_UNIX) as nothing:
+            for key in list(self._selector.get_map().values()):
+                os.dup2(nothing.fileno(), key.fd, inheritable=False)
+        self._loop.set_exception_handler(lambda loop, context: None)  # what is unclosed, the parent closes
 
     def _close(self) -> None:
         self.post(self._end)
@@ -184,7 +196,7 @@ def _forget_in_child() -> None:
     global _lock, _portal
     _lock = threading.Lock()  # another thread may have held it
     if _portal is not None:
-        _portal._forked = True
+        _portal._forget()
         _portal = None
 
 

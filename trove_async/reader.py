@@ -574,7 +574,7 @@ class ObjectReader:
         if stream is not None and not self._busy:  # a read in another task releases the stream when it ends
             await stream.wait_closed()
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """Hold nothing any more, and release nothing: in a forked child, the connection is that of the parent."""
         self._live = False
 

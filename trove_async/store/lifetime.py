@@ -43,7 +43,7 @@ def _forget_in_child() -> None:
     for store in list(_open_stores):
         store._unusable_error = ForkedError
         for reader in list(store._readers):
-            reader.forget()
+            reader._forget()
 
 
 os.register_at_fork(after_in_child=_forget_in_child)

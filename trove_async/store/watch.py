@@ -93,7 +93,7 @@ class Watch:
         return event
 
     async def aclose(self) -> None:
-        """Unsubscribe and end the tasks of the subscription; idempotent."""
+        """Unsubscribe, and end the work of the subscription; idempotent."""
         self._closed = True
         events, self._events = self._events, None
         step, self._step = self._step, None

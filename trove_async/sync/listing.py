@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Generic, Self, TypeVar, final
 
-from trove_async import iteration
+from trove_async import iteration, listing
 from trove_async.listing import Item
 from trove_async.portal import Portal
 from trove_async.types import ObjectInfo, VersionInfo
@@ -13,7 +13,7 @@ from trove_async.types import ObjectInfo, VersionInfo
 __all__ = ["ObjectIterator", "VersionIterator"]
 
 T = TypeVar("T")
-O = TypeVar("O", ObjectInfo, Item)  # noqa: E741
+L = TypeVar("L", ObjectInfo, Item)
 
 
 class _PageIterator(Generic[T]):
@@ -61,11 +61,18 @@ class _PageIterator(Generic[T]):
 
 
 @final
-class ObjectIterator(_PageIterator[O], Generic[O]):
+class ObjectIterator(_PageIterator[L], Generic[L]):
     """A listing; read it with ``for``, `next`, `all` or `pages`.
 
     It has a position but no connection, so it need not be closed.
     """
+
+    _async: listing.ObjectIterator[L]
+
+    @property
+    def start_after(self) -> str | None:
+        """The key after which the whole listing starts; a cursor contains it."""
+        return self._async.start_after
 
 
 @final

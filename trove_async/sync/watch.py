@@ -33,7 +33,10 @@ class Watch:
             raise StopIteration from None
 
     def close(self) -> None:
-        """Unsubscribe; idempotent. A step of another thread that waits for an event ends the iteration there."""
+        """Unsubscribe, and end the work of the subscription; idempotent.
+
+        The iteration of another thread, which waits for an event, ends.
+        """
         self._portal.call(self._async.aclose)
 
     def __enter__(self) -> Self:
