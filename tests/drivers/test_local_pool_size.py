@@ -93,6 +93,13 @@ def test_the_best_rate_is_reached_in_spite_of_noise(initial: int, rate: Rate, se
     assert efficiency(pool.run(20, rate), rate) > 0.95
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_few_threads_are_left_where_more_do_not_help_in_spite_of_noise(seed: int) -> None:
+    pool = Simulation(PoolSize(8), noise=0.9, seed=seed)
+    pool.run(5, indifferent)
+    assert share(pool.run(20, indifferent), 1) > 0.9
+
+
 def test_a_slow_kernel_has_several_threads_soon() -> None:
     for rate, expected in ((slow, 2), (distant, 8)):
         pool = Simulation(PoolSize(1))

@@ -20,11 +20,13 @@ _SECONDS: Final = 0.005
 _OPERATIONS: Final = 16
 """What a sample of the rate lasts at least, and how many operations it counts at least."""
 
-_GAIN: Final = 1.15
-_LOSS: Final = 0.95
-"""The share of the rate that more threads must reach, and the one that fewer must keep. Noise is between them."""
 _TRIAL: Final = 4
-"""How many samples in a row must prove a trial; the first that does not ends it."""
+"""How many samples a trial has."""
+_GAIN: Final = 1.15
+"""The share of the rate before that each sample of more threads must reach; the first that does not ends the trial."""
+_KEPT: Final = 0.95
+_FLOOR: Final = 0.8
+"""The shares that the median of fewer threads must keep, and each sample. Equal rates end with few threads."""
 _MEMORY: Final = 9
 """A trial is compared with the median of so many samples."""
 
@@ -52,7 +54,7 @@ class PoolSize:
         self._completed = 0
         self._rates: deque[float] = deque(maxlen=_MEMORY)
         self._up = True
-        self._trial = 0  # samples of the present one
+        self._trial: list[float] | None = None
         self._before = initial
         self._start_anew()
 
@@ -75,10 +77,10 @@ class PoolSize:
             return
         rate = self._completed / self._seconds
         self._seconds, self._completed = 0.0, 0
-        if self._trial:
-            self._judge(rate)
-        else:
+        if self._trial is None:
             self._watch(rate, waiting)
+        else:
+            self._judge(self._trial, rate)
 
     def _watch(self, rate: float, waiting: bool) -> None:
         self._rates.append(rate)
@@ -96,25 +98,30 @@ class PoolSize:
             self._up = more and (self._up or not fewer)
             self._before = self.threads
             self.threads = min(2 * self.threads, _MOST) if self._up else self.threads // 2
-            self._trial = 1
+            self._trial = []
 
-    def _judge(self, rate: float) -> None:
+    def _judge(self, trial: list[float], rate: float) -> None:
         before = median(self._rates)
-        if rate < before * (_GAIN if self._up else _LOSS):
+        trial.append(rate)
+        ended = len(trial) == _TRIAL
+        if self._up:
+            failed = rate < _GAIN * before
+        else:
+            failed = rate < _FLOOR * before or (ended and median(trial) < _KEPT * before)
+        if failed:
             self.threads = self._before
             self._up = not self._up
             self._settle(before)
-        elif self._trial < _TRIAL:
-            self._trial += 1
-            return
-        else:
+        elif ended:
             self._rates.clear()  # the rate of another number of threads
             undoes, self._went_up = self._went_up is (not self._up), self._up
             if undoes:
-                self._settle(rate)
+                self._settle(median(trial))
             else:
                 self._rest = self._next_rest = _FIRST_REST
-        self._trial = 0
+        else:
+            return
+        self._trial = None
 
     def _settle(self, rate: float) -> None:
         self._settled_at = rate
