@@ -47,6 +47,7 @@ class Link:
         self.under_way: dict[int, asyncio.Event] = {}
         self.asked = 0
         self.step = 0  # bytes that each job sends at the next tick
+        self.burst = 0  # bytes that the buffers of a connection take at once
         self.ticked = asyncio.Event()
 
     async def jobs(self, count: int) -> AsyncGenerator[Callable[[], Awaitable[int]], None]:
@@ -58,8 +59,9 @@ class Link:
         self.under_way[number] = stop = asyncio.Event()
         on_sent = ON_SENT.get()
         assert on_sent is not None
+        on_sent(self.burst, False)
         while not stop.is_set():
-            on_sent(self.step)
+            on_sent(self.step, True)
             await self.ticked.wait()
         del self.under_way[number]
         return number
@@ -99,6 +101,16 @@ async def widths(
 
 async def test_more_parts_are_sent_at_once_while_the_rate_of_the_whole_rises(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await widths(monkeypatch, lambda count: count * 15e6, pace=Pace(32, 4)) == [4, 16, 32]
+
+
+async def test_bytes_that_fill_the_buffers_of_new_connections_are_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = Link(monkeypatch)
+    link.burst = 50 * MIB
+    working = asyncio.create_task(in_parallel(link.jobs(100), Pace(32, 4)))
+    await turns()
+    assert await link.run(lambda count: count * 15e6, 2) == [4, 16, 32]
+    working.cancel()
+    await asyncio.wait({working})
 
 
 async def test_no_more_parts_are_sent_at_once_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:

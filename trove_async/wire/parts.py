@@ -135,7 +135,7 @@ class _Places:
         self._now = asyncio.get_running_loop().time
         self._running = 0
         self._most = 0  # at once so far
-        self._fresh: set[int] = set()  # jobs that make more than before at once, and have sent nothing yet
+        self._fresh: set[int] = set()  # jobs that make more than before at once, and fill buffers at first
         self._changed = asyncio.Event()
         self._since: float | None = None  # when `free` began to wait, or the pace last took that in
 
@@ -161,12 +161,17 @@ class _Places:
         self._wait(self._since)
         self._since = None
 
-    def sent(self, number: int, size: int) -> None:
-        """Take in that a job has sent bytes; the rate counts from when all jobs send that make more than before."""
+    def sent(self, number: int, size: int, full: bool) -> None:
+        """Take in that a job has sent bytes, and whether its connection has no room for more now.
+
+        The rate counts from when the buffers of all jobs are full that make more than before: until then it is not that
+        of the link.
+        """
         if self._since is not None:
             self._wait(self._since)
         if self._fresh:
-            self._fresh.discard(number)
+            if full:
+                self._fresh.discard(number)
             self._pace.begin()
         else:
             self._pace.arrived(size, self._now())

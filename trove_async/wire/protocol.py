@@ -29,9 +29,11 @@ __all__ = ["ON_SENT", "Connection", "OnInterim", "Owner"]
 OnInterim = Callable[[int, Mapping[str, str]], object]
 """Called with the status and the headers of each interim response (1xx) as it arrives; it must not raise."""
 
-ON_SENT: Final[ContextVar[Callable[[int], object] | None]] = ContextVar("ON_SENT", default=None)
-"""Called with the number of bytes of a large body that the transport has taken, again and again, by the task that sends
-it."""
+OnSent = Callable[[int, bool], object]
+"""Called with the number of bytes that a connection has taken, and whether it has no room for more now."""
+
+ON_SENT: Final[ContextVar[OnSent | None]] = ContextVar("ON_SENT", default=None)
+"""Called again and again by a task that sends a large body."""
 
 _MAX_INTERIM: Final = 1000  # responses of 1xx before the final one
 _WRITE_SIZE: Final = 512 * 1024  # the bytes of a large body that are given to the transport at once
@@ -196,7 +198,7 @@ class Connection(asyncio.Protocol):
                 return False
             transport.write(view[start : start + _WRITE_SIZE])
             if on_sent is not None:
-                on_sent(min(_WRITE_SIZE, len(view) - start))
+                on_sent(min(_WRITE_SIZE, len(view) - start), self._write_paused)
         return True
 
     def _send_begin(self, transport: asyncio.Transport, head: bytes, view: memoryview) -> memoryview:
