@@ -76,7 +76,7 @@ class Attributes:
             value = getattr(self, name)
             if value:
                 found[short] = value
-        return json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
+        return _as_json(found).encode()
 
     @classmethod
     def parse(cls, raw: bytes, status: Stat) -> Attributes:
@@ -105,6 +105,8 @@ class Attributes:
         except ValueError:
             return NONE
 
+
+_as_json: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 _FIELDS: Final = {
     "t": "content_type",
