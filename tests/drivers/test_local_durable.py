@@ -510,8 +510,11 @@ async def test_an_error_that_says_nothing_about_the_disk_is_not_passed_to_the_ne
 async def test_a_slow_disk_gets_more_threads_and_they_end_when_it_is_quick_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = threading.active_count()
-    threads, waiter = Flushers("test-flush"), Waiter()
+    def running() -> int:
+        return sum(thread.name == "test-slow" for thread in threading.enumerate())
+
+    monkeypatch.setattr(flushing, "_QUICK", 0.0)
+    threads, waiter = Flushers("test-slow"), Waiter()
     for number in range(flushing._MANY + 1):
         waiter.take(threads, number, str(number), shared=False)
     await until(lambda: len(waiter.begun) == flushing._MANY)
@@ -519,9 +522,9 @@ async def test_a_slow_disk_gets_more_threads_and_they_end_when_it_is_quick_again
     for number in range(flushing._MANY + 1):
         waiter.let_go[number].release()
     await until(lambda: len(waiter.ended) == flushing._MANY + 1)
-    await until(lambda: threading.active_count() == before + flushing._FEW)
+    await until(lambda: running() == flushing._FEW)
     threads.end()
-    await until(lambda: threading.active_count() == before)
+    await until(lambda: running() == 0)
 
 
 async def test_the_error_of_a_shared_flush_is_a_copy_for_each() -> None:

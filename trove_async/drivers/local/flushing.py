@@ -6,7 +6,6 @@ The flush of a directory is shared by all operations that wait for it when it be
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Generator
 from copy import copy
@@ -23,11 +22,15 @@ _INSTANT: Final = 20e-6
 """Seconds: a flush that takes less, as where there is no disk, is not worth passing to another thread."""
 _QUICK: Final = 0.002
 """Seconds: a flush that takes less is passed on only if there is something else to do meanwhile."""
-_FORGET: Final = 1.25
-"""By how much the shortest time of a flush grows with each one, so that it follows a disk that becomes slower."""
 _FEW: Final = 4
 _MANY: Final = 32
 """How many threads flush at once where flushes are quick, and where the disk makes them wait, which costs no CPU."""
+_FIRST: Final = 100e-6
+"""Seconds that a flush is expected to take before one was measured."""
+_UP: Final = 1.05
+_DOWN: Final = 0.8
+"""By what a flush that took more, or less, multiplies what is expected. About a sixth of the flushes take less than that:
+the others may have waited for the interpreter, or for each other."""
 
 
 class Flush(Wait):
@@ -82,7 +85,7 @@ class Flushers:
         self._mutex = threading.Lock()
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._threads = 0
-        self._seconds = math.inf  # the shortest that flushes took lately; others have waited for the interpreter
+        self._seconds = _FIRST  # that a flush is expected to take
         self._next: dict[int | str, _Waiting] = {}  # by argument, those whose shared flush has not begun
         self._under_way: set[int | str] = set()  # the arguments of the shared flushes that have begun
 
@@ -98,7 +101,7 @@ class Flushers:
         """Make a flush in this thread."""
         began = perf_counter()
         flush.make()
-        self._seconds = min(_FORGET * self._seconds, perf_counter() - began)
+        self._seconds *= _UP if perf_counter() - began > self._seconds else _DOWN
 
     def take(self, flush: Flush, go_on: Callable[[], object]) -> None:
         """Have a flush made, and ``go_on`` called in the thread that has made it."""
@@ -127,10 +130,14 @@ class Flushers:
         while (waiting := self._queue.get()) is not None:
             self._flush(waiting)
             del waiting
-            with self._mutex:
-                if self._threads > self._enough():
-                    self._threads -= 1
-                    return
+            if self._threads > self._enough() and self._may_leave():
+                return
+
+    def _may_leave(self) -> bool:
+        with self._mutex:
+            leaves = self._threads > self._enough()
+            self._threads -= leaves
+            return leaves
 
     def _flush(self, waiting: _Waiting) -> None:
         flush, _ = waiting[0]

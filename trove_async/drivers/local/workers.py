@@ -88,9 +88,8 @@ class _Job:
     @property
     def flush(self) -> Flush | None:
         """The flush that it waits for, if it does."""
-        if type(self.result) is Suspended and isinstance(self.result.wait, Flush):
-            return self.result.wait
-        return None
+        result = self.result
+        return result.wait if type(result) is Suspended and type(result.wait) is Flush else None
 
     def checkpoint(self) -> None:
         if self.ending is not None:
