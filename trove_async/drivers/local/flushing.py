@@ -29,8 +29,8 @@ _FIRST: Final = 100e-6
 """Seconds that a flush is expected to take before one was measured."""
 _UP: Final = 1.05
 _DOWN: Final = 0.8
-"""By what a flush that took more, or less, multiplies what is expected. About a sixth of the flushes take less than that:
-the others may have waited for the interpreter, or for each other."""
+"""By what a flush that took more, or less, multiplies what is expected. A sixth of the flushes take less than that: the
+others may have waited for the interpreter, or for each other."""
 
 
 class Flush(Wait):
