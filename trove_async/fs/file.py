@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal, Unpack, cast, overload
 
 from trove_async.errors import InvalidArgumentError, TroveError
@@ -13,7 +14,7 @@ from trove_async.opening import Opening
 from trove_async.store import Trove
 from trove_async.store.arguments import PutArguments
 
-__all__ = ["ReadBytes", "ReadText", "WriteBytes", "WriteText", "open_file"]
+__all__ = ["ReadBytes", "ReadText", "WriteBytes", "WriteText", "checked", "open_file"]
 
 ReadText = Literal["r", "rt", "tr"]
 WriteText = Literal["w", "wt", "tw", "x", "xt", "tx"]
@@ -105,25 +106,44 @@ def open_file(
         ObjectAlreadyExistsError: mode ``x``, when opened or closed; the object exists.
         UnsupportedError: mode ``x``; the store cannot promise that it replaces nothing.
     """
+    binary_mode, text = checked(bucket, key, mode, encoding, errors, newline, arguments)
+
+    async def opening() -> AsyncFile[Any]:
+        if binary_mode == "rb":
+            reader = await open_reader(store, bucket, key)
+            return reader if text is None else TextReader(reader, text)
+        writer = await open_writer(store, bucket, key, binary_mode, cast(PutArguments, arguments))
+        return writer if text is None else TextWriter(writer, text)
+
+    return Opening(opening)
+
+
+def checked(
+    bucket: str,
+    key: str,
+    mode: str,
+    encoding: str | None,
+    errors: str | None,
+    newline: str | None,
+    arguments: Mapping[str, object],
+) -> tuple[str, TextFormat | None]:
+    """Check the arguments of `open_file`; return the mode of the file of bytes, and how text is encoded, if it is text.
+
+    Raises:
+        InvalidArgumentError: one is wrong.
+    """
     try:
         action, binary = _parse(mode)
-        if binary and (encoding, errors, newline) != (None, None, None):
-            raise InvalidArgumentError("encoding, errors and newline are for text; leave out the 'b' of the mode")
         if action == "r" and arguments:
             raise InvalidArgumentError(f"{', '.join(sorted(arguments))}: only a file for writing has such arguments")
-        text = TextFormat(encoding, errors, newline)
+        if not binary:
+            return f"{action}b", TextFormat(encoding, errors, newline)
+        if (encoding, errors, newline) != (None, None, None):
+            raise InvalidArgumentError("encoding, errors and newline are for text; leave out the 'b' of the mode")
+        return f"{action}b", None
     except TroveError as error:
         error.locate("open_file", bucket, key)
         raise
-
-    async def opening() -> AsyncFile[Any]:
-        if action == "r":
-            reader = await open_reader(store, bucket, key)
-            return reader if binary else TextReader(reader, text)
-        writer = await open_writer(store, bucket, key, f"{action}b", cast(PutArguments, arguments))
-        return writer if binary else TextWriter(writer, text)
-
-    return Opening(opening)
 
 
 def _parse(mode: str) -> tuple[str, bool]:

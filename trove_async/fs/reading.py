@@ -95,9 +95,9 @@ class _Blocks:
         start = number * self.size
         stream = await self._stream_at(number)
         if stream is None:
-            most = start + _AHEAD * self.size
-            wanted = max(start + (self.size << self._streak), min(stop, most))
-            data = await self._range(start, min(wanted, self.info.size))
+            asked_for = min(-(-(stop - start) // self.size), _AHEAD)
+            blocks = max(asked_for, 1 << self._streak)
+            data = await self._range(start, min(start + blocks * self.size, self.info.size))
         else:
             data = await self._next(stream, self.size)
         for offset in reversed(range(0, len(data), self.size)):  # the first block last, so that it is kept longest
@@ -193,6 +193,11 @@ class BinaryReader(AsyncFile[bytes]):
     def closed(self) -> bool:
         """Whether the file was closed."""
         return self._closed
+
+    def _opened_at(self, location: str) -> None:
+        """Say where the file was opened, for the warning about one that is not closed."""
+        if self._blocks._stream is not None:
+            self._blocks._stream._opened_at = location
 
     async def tell(self) -> int:
         """Return the number of bytes before the position."""
