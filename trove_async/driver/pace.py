@@ -15,6 +15,9 @@ _GAIN: Final = 1.25
 _FAST: Final = 400e6
 """Bytes a second of the whole at which no larger width is tried: connections that are limited bring less."""
 
+_UNLIMITED: Final = 200e6
+"""Bytes a second of one connection alone at which it is not taken for limited: others would only share what it has."""
+
 _SAMPLE: Final = 2 * 1024 * 1024
 _PERIOD: Final = 0.1
 """A rate is measured over at least so many bytes, and over at least so many seconds."""
@@ -79,5 +82,5 @@ class Pace:
                 self._patience = 0
             self._before = None
         self._rate = rate
-        if self._measured > self._patience and self.width < self._limit and rate < _FAST:
+        if self._measured > self._patience and self.width < self._limit and rate < min(_FAST, self.width * _UNLIMITED):
             self._before, self.width, self._measured = self.width, min(self._limit, self.width * _STEP), 0
