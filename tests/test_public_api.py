@@ -16,6 +16,7 @@ from typing import assert_type
 import pytest
 
 import trove_async
+from tests import sync_surface
 from trove_async import (
     Bucket,
     BulkDelete,
@@ -216,6 +217,10 @@ def test_bucket_and_store_describe_their_verbs_the_same_way() -> None:
             of_store = of_store[: len(of_bucket) + 1]
         expected = [p for p in of_store if p not in ("bucket", "src_bucket", "dst_bucket")]
         assert [p for p in of_bucket if p != "dst_bucket"] == expected, name
+
+
+def test_the_sync_api_is_what_the_async_one_makes_of_it() -> None:
+    sync_surface.check(sync_surface.TARGET)
 
 
 async def types_as_checked(t: Trove, bucket: Bucket, delimiter: str | None) -> None:

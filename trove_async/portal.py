@@ -62,11 +62,14 @@ class Portal:
             **kwargs: for the function.
 
         Raises:
-            LifetimeError: the caller is in the thread of the loop, and would wait for itself.
+            LifetimeError: the caller is in the thread of the loop, and would wait for itself; or the interpreter is
+                ending.
             ForkedError: the portal belongs to a parent process.
         """
         if self._forked:
             raise ForkedError
+        if not self._running:
+            raise LifetimeError("the interpreter is ending, and with it the thread of the event loop")
         if threading.get_ident() == self._thread.ident:
             raise LifetimeError(
                 "a blocking call was made on the thread of the event loop that it would wait for, for example in "
@@ -98,15 +101,21 @@ class Portal:
                 self._loop.call_soon_threadsafe(function)
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:  # it cancels the tasks that are left at the end
-            # A task that lives as long as the loop: anyio keeps its threads for as long.
-            serving = runner.get_loop().create_task(self._serve())
-            while not serving.done():
-                with suppress(SystemExit, KeyboardInterrupt):  # asyncio lets those of a task end its loop
-                    self._loop.run_until_complete(serving)
+        # A task that lives as long as the loop: anyio keeps its threads for as long.
+        serving = self._loop.create_task(self._serve())
+        while not serving.done():
+            with suppress(SystemExit, KeyboardInterrupt):  # asyncio lets those of a task end its loop
+                self._loop.run_until_complete(serving)
+        self._loop.close()
 
     async def _serve(self) -> None:
         await self._ending.wait()
+        # What `asyncio.run` does at its end, except for the threads of the executor, which the interpreter has ended.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
 
     def _end(self) -> None:
         self._running = False

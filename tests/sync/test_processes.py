@@ -191,10 +191,19 @@ def test_the_interpreter_ends_in_the_middle_of_a_put(tmp_path: Path) -> None:
 def test_a_store_is_closed_in_an_atexit_callback() -> None:
     code = """
     import atexit
+
+    @atexit.register
+    def too_late():
+        try:
+            t.list_buckets()
+        except trove.LifetimeError as error:
+            print(error)
+
     import trove_async as trove
 
     t = trove.sync.open("memory://")
     atexit.register(t.close)
     """
     ended = run(code)
-    assert (ended.stdout, ended.stderr, ended.returncode) == ("", "", 0)
+    assert "the interpreter is ending" in ended.stdout
+    assert (ended.stderr, ended.returncode) == ("", 0)

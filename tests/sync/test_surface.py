@@ -113,10 +113,6 @@ def test_every_method_is_described_like_the_async_one(name: str) -> None:
             assert (inspect.getdoc(twin) or "").splitlines()[0] == expected.splitlines()[0]
 
 
-def test_the_generated_modules_are_current() -> None:
-    sync_surface.check(sync_surface.TARGET)
-
-
 def test_a_stale_module_is_found(tmp_path: Path) -> None:
     sync_surface.write(tmp_path)
     sync_surface.check(tmp_path)

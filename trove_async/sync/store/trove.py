@@ -85,7 +85,8 @@ def open(
         layers: wrap the driver, the first one innermost; see ``docs/layers.md``. They are outside of those of the
             configuration.
         cleanup_timeout: the time limit in seconds of clean-up after a failure or cancellation.
-        transfer_memory: bytes that all large reads together may request ahead of those who read; 0 for none.
+        transfer_memory: bytes that all large reads together may request ahead of those who read, and that the parts of
+            large puts may take beyond one for each put; 0 for none.
         **settings: the driver's parameters, as in the query of the DSN, but with values of any type. They replace those
             of the configuration.
 
