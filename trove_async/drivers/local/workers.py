@@ -180,7 +180,7 @@ class _Exchange:
         if flushers is None:
             flush.make()
             return False
-        if not flushers.worth_it(busy=bool(self.flushing or self.done) or not self.queue.empty()):
+        if not flushers.worth_it(busy=not self.queue.empty()):
             flushers.make(flush)
             return False
         self.flushing.add(job)
