@@ -156,6 +156,51 @@ async def test_puts_share_the_flush_of_their_directory(store: trove.Trove, disk:
     assert disk.flushes_of(tmp_path / "b") == 2
 
 
+async def test_a_put_below_a_directory_that_another_makes_returns_after_the_flush_that_keeps_the_directory(
+    store: trove.Trove, disk: Disk, tmp_path: Path
+) -> None:
+    returned: dict[str, int] = {}
+
+    async def put(key: str) -> None:
+        await store.put("b", key, b"data")
+        returned[key] = len(disk.log)
+
+    disk.hold(1)  # that of the bucket, in which the first put has made a directory
+    first = asyncio.ensure_future(put("new/first"))
+    await disk.reached()
+    second = asyncio.ensure_future(put("new/second"))
+    await until(lambda: ("end", str(tmp_path / "b/new")) in disk.log)
+    await store.list_buckets()  # the worker has left the second
+    disk.release()
+    await asyncio.gather(first, second)
+    end = disk.log.index(("end", str(tmp_path / "b")))
+    assert min(returned.values()) > end, "without its directory, an object is lost in a power cut"
+
+
+async def test_while_the_flush_of_a_new_directory_fails_nothing_below_it_is_durable(
+    store: trove.Trove, disk: Disk, tmp_path: Path
+) -> None:
+    bucket = str(tmp_path / "b")
+    disk.fail = lambda path: OSError(errno.EIO, os.strerror(errno.EIO)) if path == bucket else None
+    disk.hold(1)
+    first = asyncio.ensure_future(store.put("b", "new/first", b"data"))
+    await disk.reached()
+    second = asyncio.ensure_future(store.put("b", "new/second", b"data"))
+    await until(lambda: ("end", f"{bucket}/new") in disk.log)
+    disk.release()
+    failed, ambiguous = await asyncio.gather(first, second, return_exceptions=True)
+    assert isinstance(failed, BackendError)
+    assert not failed.ambiguous
+    assert isinstance(ambiguous, BackendError)
+    assert ambiguous.ambiguous
+    with pytest.raises(BackendError):
+        await store.put("b", "new/third", b"data")
+    disk.fail = lambda path: None
+    disk.hold(-1)
+    await store.put("b", "new/fourth", b"data")
+    assert disk.flushes_of(tmp_path / "b") == 1
+
+
 async def test_one_task_is_served_by_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flushing, "_QUICK", float("inf"))
     threads: set[str] = set()

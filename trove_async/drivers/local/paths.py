@@ -39,6 +39,7 @@ class LocalPaths(FileSystem):
     def __init__(self, base: str, internal: str, *, durable: bool, skip_unreadable: bool) -> None:
         self._skip_unreadable = skip_unreadable
         self._flushes_directories = durable
+        self._unflushed: list[str] = []  # new directories that a power cut may remove; once for each call of `mkdir`
         self.handles = Handles(base, internal)
         self._directory = self.handles.directory
         self._parent = self.handles.parent
@@ -133,12 +134,19 @@ class LocalPaths(FileSystem):
 
     async def mkdir(self, path: str) -> None:
         """Create a directory."""
-        await self._mkdir(path)
+        self._unflushed.append(path)  # first: others may use it as soon as it exists
+        try:
+            await self._mkdir(path)
+        except BaseException:
+            self._unflushed.remove(path)
+            raise
         try:
             await self.sync_directory(path.rpartition("/")[0])
         except FlushError as error:
-            await self.rmdir(path)
+            if await self.rmdir(path):
+                self._unflushed.remove(path)
             raise OSError(error.errno, error.strerror) from error
+        self._unflushed.remove(path)
 
     async def _mkdir(self, path: str) -> None:
         try:
@@ -196,12 +204,21 @@ class LocalPaths(FileSystem):
     async def sync_directory(self, path: str) -> None:
         """Flush a directory to the disk, if the store is durable and the file system can."""
         if self._flushes_directories:
-            try:
-                await self._wait_for(Flush(self._flush_directory, path, shared=True))
-            except (FileNotFoundError, NotADirectoryError):
-                pass  # it was removed, so there is nothing to flush
-            except OSError as error:
-                await self.descriptors.retry(error, self._flush_directory_now, path)
+            await self._sync_directory(path)
+            # Another operation may have made a directory on the way, and its flush may not have ended, or have failed.
+            while path and self._unflushed:
+                above = path.rpartition("/")[0]
+                if path in self._unflushed:
+                    await self._sync_directory(above)
+                path = above
+
+    async def _sync_directory(self, path: str) -> None:
+        try:
+            await self._wait_for(Flush(self._flush_directory, path, shared=True))
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # it was removed, so there is nothing to flush
+        except OSError as error:
+            await self.descriptors.retry(error, self._flush_directory_now, path)
 
     async def _wait_for(self, flush: Flush) -> None:
         number = self.handles.number
