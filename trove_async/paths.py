@@ -6,7 +6,7 @@ import os
 
 from trove_async.errors import InvalidArgumentError
 
-__all__ = ["local_path"]
+__all__ = ["is_below", "local_path"]
 
 
 def local_path(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> str:
@@ -26,3 +26,8 @@ def local_path(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> str
                 f"the path {text!r} has at position {error.start} a character that no file's name can contain"
             ) from None
     return text
+
+
+def is_below(name: str) -> bool:
+    """Tell whether a name with slashes is that of a file below any directory it is joined to."""
+    return "\0" not in name and not any(part in ("", ".", "..") for part in name.split("/"))

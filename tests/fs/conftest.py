@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -41,5 +42,13 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
 async def store() -> AsyncIterator[trove.Trove]:
     """A store in memory with the bucket ``b``."""
     async with trove.open("memory://") as opened:
+        await opened.create_bucket("b")
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def local_store(tmp_path: Path) -> AsyncIterator[trove.Trove]:
+    """A store of local files with the bucket ``b``."""
+    async with trove.open(f"local://{tmp_path}?fsync=0") as opened:
         await opened.create_bucket("b")
         yield opened

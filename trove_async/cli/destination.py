@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from trove_async.cli.errors import UsageError
 from trove_async.cli.names import FilePath, Name
+from trove_async.paths import is_below
 from trove_async.store import Trove
 from trove_async.transfers import End, LocalFile, StoredObject
 
@@ -80,7 +81,7 @@ class Destination:
             return StoredObject(self.store, self.bucket, self._key(name))
         if not name:
             return LocalFile(self.path)
-        if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
+        if not is_below(name):
             raise UnsafeNameError(f"{name!r} is not the name of a file below {self.path!r}; copy it by its own name")
         return LocalFile(os.path.join(self.path, name), tree=self.path)
 

@@ -1,12 +1,14 @@
 """Objects as files: `open_file` opens one as the built-in ``open`` does, `open_sync_file` without asyncio.
 
-``docs/files.md`` is the guide.
+`StorePath` is a path of a store, as those of `pathlib`. ``docs/files.md`` and ``docs/paths.md`` are the guides.
 """
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from trove_async.fs.base import AsyncFile
 from trove_async.fs.file import open_file
+from trove_async.fs.path import StorePath
+from trove_async.fs.pure import PureStorePath
 from trove_async.fs.reading import BinaryReader
 from trove_async.fs.text import TextReader, TextWriter
 from trove_async.fs.writing import BinaryWriter
@@ -30,6 +32,8 @@ __all__ = [
     "AsyncFile",
     "BinaryReader",
     "BinaryWriter",
+    "PureStorePath",
+    "StorePath",
     "SyncReader",
     "SyncTextReader",
     "SyncTextWriter",
