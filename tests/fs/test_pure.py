@@ -74,19 +74,22 @@ def test_changed_names(names: list[str], name: str, suffix: str) -> None:
             changed = change()
         except ValueError:
             return ValueError
-        return changed.parts[1:] if isinstance(changed, PurePosixPath) else changed.parts
+        if isinstance(changed, PureStorePath):
+            return changed.parts
+        # Some names are accepted there that are lost, or are two, when the path is parsed again.
+        return changed.parts[1:] if PurePosixPath(str(changed)) == changed and ".." not in changed.parts else ValueError
 
     ours, theirs = path(*names), posix(*names)
     assert outcome(lambda: ours.with_suffix(suffix)) == outcome(lambda: theirs.with_suffix(suffix))
-    if name not in ("..", "."):  # they would be lost when they are joined
-        assert outcome(lambda: ours.with_name(name)) == outcome(lambda: theirs.with_name(name))
+    assert outcome(lambda: ours.with_name(name)) == outcome(lambda: theirs.with_name(name))
 
 
 @given(names=NAMES.filter(bool), pattern=st.text("ab.?*é/", min_size=1, max_size=6))
 def test_match(names: list[str], pattern: str) -> None:
     if "**" in pattern or "" in pattern.removeprefix("/").split("/") or "." in pattern.split("/"):
         return
-    assert path(*names).match(pattern) == posix(*names).match(pattern)
+    whole = pattern.startswith("/")  # otherwise the root is a name there, which "?" matches
+    assert path(*names).match(pattern) == (posix(*names) if whole else PurePosixPath(*names)).match(pattern)
 
 
 @given(names=NAMES, below=NAMES)
