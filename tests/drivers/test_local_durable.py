@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
 import stat
 import threading
 import warnings
@@ -524,6 +525,37 @@ async def test_a_flush_that_has_begun_is_not_shared() -> None:
     await until(lambda: len(waiter.ended) == 4)
     assert waiter.begun == ["/a", "/b", "/a"]
     threads.end()
+
+
+async def test_where_no_thread_can_start_the_workers_make_the_flushes(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "trove-local-flush":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    async with asyncio.timeout(BOUND), trove.open(f"local://{tmp_path}") as store:
+        await store.create_bucket("b")
+        disk.log.clear()
+        await asyncio.gather(*(store.put("b", f"k{number}", b"data") for number in range(TASKS)))
+        assert disk.flushes_of(tmp_path / "b") > 0
+        assert sum(path.startswith("file ") for what, path in disk.log if what == "end") == TASKS
+
+
+async def test_the_threads_can_be_ended_in_a_child_that_was_forked_while_they_were_used() -> None:
+    threads = Flushers("test-flush")
+    with threads._mutex, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(5)
+            threads.end()
+            os._exit(0)
+    assert os.waitstatus_to_exitcode((await asyncio.to_thread(os.waitpid, child, 0))[1]) == 0
 
 
 async def test_files_are_never_shared() -> None:

@@ -21,7 +21,7 @@ from trove_async.cancellation import CleanupWarning
 from trove_async.drivers.local import LocalDriver
 from trove_async.drivers.local.pool_size import PoolSize
 from trove_async.drivers.local.workers import Cancelled, Workers
-from trove_async.errors import ClosedError, ObjectNotFoundError
+from trove_async.errors import ClosedError, ObjectNotFoundError, UnavailableError
 from trove_async.tree import Checkpoint
 
 pytestmark = pytest.mark.asyncio
@@ -227,6 +227,44 @@ async def test_the_number_of_threads_is_bounded() -> None:
     await asyncio.gather(*calls)
     await workers.aclose()
     await until(lambda: not threads())
+
+
+def no_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+async def test_without_a_thread_an_operation_fails_and_the_next_one_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workers = Workers(NAME, size=PoolSize(1), maximum=3, cleanup_timeout=BOUND)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(UnavailableError, match="no more threads"):
+            await workers.run(lambda checkpoint: None)
+    assert await workers.run(lambda checkpoint: "through") == "through"
+    await workers.aclose()
+    await until(lambda: not threads())
+
+
+async def test_operations_share_the_threads_that_the_system_allows(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused = PausedOperation()
+    stuck = asyncio.ensure_future(workers.run(paused))
+    await until(paused.entered.is_set)
+    refused = threading.Event()
+
+    def refuse(thread: threading.Thread) -> None:
+        refused.set()
+        no_thread(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        waiting = asyncio.ensure_future(workers.run(lambda checkpoint: "through"))
+        await until(refused.is_set)
+    assert await waiting == "through", "a thread is started as soon as the system allows it"
+    paused.opened.set()
+    assert await stuck == "through"
 
 
 class ChosenSize(PoolSize):

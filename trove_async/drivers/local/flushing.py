@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from copy import copy
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any, Final
 
@@ -104,7 +105,7 @@ class Flushers:
         self._seconds *= _UP if perf_counter() - began > self._seconds else _DOWN
 
     def take(self, flush: Flush, go_on: Callable[[], object]) -> None:
-        """Have a flush made, and ``go_on`` called in the thread that has made it."""
+        """Have a flush made, and ``go_on`` called in the thread that has made it: this one, if no other can start."""
         waiting = [(flush, go_on)]
         if flush.shared:
             with self._mutex:
@@ -116,15 +117,23 @@ class Flushers:
         self._queue.put(waiting)
         if self._threads < self._enough() and not self._queue.empty():
             self._start()
+        with suppress(Empty):
+            while not self._threads and (following := self._queue.get_nowait()) is not None:
+                self._flush(following)
 
     def _enough(self) -> int:
         return _FEW if self._seconds < _QUICK else _MANY
 
     def _start(self) -> None:
+        """Start a thread, if the system allows the process another one."""
         with self._mutex:
             self._threads += 1
-        # Daemon threads: a flush that never ends must not keep the process from ending.
-        threading.Thread(target=self._work, name=self._name, daemon=True).start()
+        try:
+            # Daemon threads: a flush that never ends must not keep the process from ending.
+            threading.Thread(target=self._work, name=self._name, daemon=True).start()
+        except RuntimeError:
+            with self._mutex:
+                self._threads -= 1
 
     def _work(self) -> None:
         while (waiting := self._queue.get()) is not None:
@@ -169,6 +178,6 @@ class Flushers:
 
     def end(self) -> None:
         """End the threads after the flushes that were requested."""
-        with self._mutex:
-            for _ in range(self._threads):
-                self._queue.put(None)
+        # Without the mutex: in a forked child, where this may be called, it may be held for ever.
+        for _ in range(self._threads):
+            self._queue.put(None)

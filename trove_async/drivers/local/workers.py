@@ -28,7 +28,7 @@ from trove_async.drivers.local.errors import release_frames
 from trove_async.drivers.local.flushing import Flush, Flushers
 from trove_async.drivers.local.pool_size import PoolSize
 from trove_async.drivers.local.suspension import Pause, Suspended
-from trove_async.errors import ClosedError
+from trove_async.errors import ClosedError, UnavailableError
 from trove_async.tree import Checkpoint
 
 __all__ = ["Cancelled", "Workers"]
@@ -188,8 +188,8 @@ class _Exchange:
         return True
 
     def _go_on(self, job: _Job) -> None:
+        self.flushing.discard(job)  # first: once it is in the queue, it may begin to wait for its next flush
         self.queue.put(job)
-        self.flushing.discard(job)
 
 
 class Workers:
@@ -259,14 +259,16 @@ class Workers:
     ) -> R:
         job = _Job(operation, self._loop.create_future(), discard)
         exchange = self._exchange
+        if self._staying < self._size.threads and self._staying <= self._under_way:
+            self._start_worker()
+        if not exchange.workers:
+            raise UnavailableError("the system allows the process no more threads")
         if not self._under_way:
             self._idle.clear()
         self._under_way += 1
         exchange.queue.put(job)
         if self._looking is None:
             self._begin_to_look()
-        if self._staying < self._size.threads and self._staying < self._under_way and self._may_start():
-            self._start_worker()
         try:
             return await job.future  # type: ignore[no-any-return]
         except asyncio.CancelledError:
@@ -279,12 +281,21 @@ class Workers:
                 job.drop()
             raise
 
-    def _start_worker(self) -> None:
+    def _start_worker(self) -> bool:
+        """Start a worker, if there may be another one; return whether it was started."""
+        workers = self._exchange.workers
+        if len(workers) >= self._maximum:
+            return False
         worker = _Worker()
-        self._exchange.workers.add(worker)
+        workers.add(worker)
+        try:
+            # Daemon threads: a file operation that never returns must not keep the process from ending.
+            threading.Thread(target=self._exchange.work, args=(worker,), name=self._name, daemon=True).start()
+        except RuntimeError:  # the system allows the process no more threads
+            workers.discard(worker)
+            return False
         self._staying += 1
-        # Daemon threads: a file operation that never returns must not keep the process from ending.
-        threading.Thread(target=self._exchange.work, args=(worker,), name=self._name, daemon=True).start()
+        return True
 
     def _deliver(self) -> None:
         """Deliver the results that are ready."""
@@ -382,21 +393,17 @@ class Workers:
                 continue
             if worker.seen != worker.taken:
                 worker.seen, worker.since = worker.taken, now
-            elif now - worker.since > _PATIENCE and self._may_start():
+            elif now - worker.since > _PATIENCE and self._start_worker():
                 self._dismiss(worker)
-                self._start_worker()
 
     def _fit(self, waiting: bool) -> None:
-        while waiting and self._staying < self._size.threads and self._may_start():
-            self._start_worker()
+        while waiting and self._staying < self._size.threads and self._start_worker():
+            pass
         for worker in list(self._exchange.workers):
             if self._staying <= self._size.threads:
                 break
             if not worker.leaving:
                 self._dismiss(worker)
-
-    def _may_start(self) -> bool:
-        return len(self._exchange.workers) < self._maximum
 
     def _dismiss(self, worker: _Worker) -> None:
         worker.leaving = True
