@@ -420,6 +420,19 @@ async def test_a_tree_that_is_removed_in_part_says_so() -> None:
         assert await keys(store) == ["a.txt", "d!", "g/5.txt"]
 
 
+async def test_a_listing_that_fails_says_how_much_was_moved() -> None:
+    async with trove.open("memory://", layers=[faults := Faults()]) as store:
+        await store.create_bucket("b")
+        root = StorePath(store, "b")
+        await fill(root, *[f"d/{number:04}" for number in range(1_010)])
+        faults.add(Fault("list_page", error=BackendError("broken"), skip=1))
+        with pytest.raises(BackendError) as caught:
+            await (root / "d").rename(root / "e")
+        assert caught.value.__notes__ == ["1000 objects were moved before"]
+        await (root / "d").rename(root / "e")
+        assert len(await keys(store)) == 1_010
+
+
 async def test_copies_to_files_and_other_stores(root: StorePath, tmp_path: Path) -> None:
     await fill(root)
     await (root / "a.txt").copy_to(tmp_path / "one" / "file")

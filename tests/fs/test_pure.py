@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import trove_async as trove
 from trove_async.errors import InvalidArgumentError
-from trove_async.fs import PureStorePath
+from trove_async.fs.pure import PureStorePath
 
 STORE: Any = object()  # no path asks it for anything
 

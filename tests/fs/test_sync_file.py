@@ -19,6 +19,7 @@ from PIL import Image
 
 import trove_async as trove
 from tests.fs.conftest import BACKENDS
+from tests.sync.processes import run
 from trove_async import sync
 from trove_async.errors import ObjectChangedError
 from trove_async.fs import open_sync_file
@@ -166,6 +167,50 @@ def test_aborting_and_losing_store_nothing(store: sync.Trove) -> None:
             del lost
             gc.collect()
     assert not store.exists("b", "k")
+
+
+@pytest.mark.parametrize("mode", ["rb", "r"])
+def test_a_file_that_is_lost_gives_its_connection_back_in_the_thread_of_the_loop(store: sync.Trove, mode: str) -> None:
+    store.put("b", "k", LARGE)
+    lost = open_sync_file(store, "b", "k", mode, errors=None if mode == "rb" else "replace")
+    assert lost.read(1)
+    with pytest.warns(ResourceWarning, match=r"unclosed .*test_sync_file"):  # noqa: PT031
+        del lost
+        gc.collect()
+        store._portal.run(gc.collect)  # after what was posted there
+
+
+def test_a_file_belongs_to_its_process(tmp_path: Path) -> None:
+    done = run(
+        """
+        import os, sys
+        import trove_async as trove
+        from trove_async.fs import open_sync_file
+
+        data = bytes(1_000_000)
+        with trove.sync.open(f"local://{sys.argv[1]}") as t:
+            t.create_bucket("b")
+            t.put("b", "read", data)
+            with open_sync_file(t, "b", "read", "rb") as r, open_sync_file(t, "b", "written", "wb") as w:
+                w.write(data)
+                child = os.fork()
+                if child == 0:
+                    for use in (r.read, w.close):
+                        try:
+                            use()
+                        except trove.ForkedError:
+                            print("refused")
+                    r.close()
+                    sys.stdout.flush()
+                    os._exit(0)
+                os.waitpid(child, 0)
+                assert r.read() == data
+            assert t.read("b", "written") == data
+        """,
+        str(tmp_path),
+        options=["-W", "ignore::DeprecationWarning"],  # Python 3.12 and later: threads are lost in the child
+    )
+    assert (done.stdout, done.stderr) == ("refused\nrefused\n", "")
 
 
 def test_errors(store: sync.Trove) -> None:

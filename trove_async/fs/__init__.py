@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from trove_async.fs.base import AsyncFile
 from trove_async.fs.file import open_file
 from trove_async.fs.path import StorePath
-from trove_async.fs.pure import PureStorePath
 from trove_async.fs.reading import BinaryReader
 from trove_async.fs.text import TextReader, TextWriter
 from trove_async.fs.writing import BinaryWriter
@@ -32,7 +31,6 @@ __all__ = [
     "AsyncFile",
     "BinaryReader",
     "BinaryWriter",
-    "PureStorePath",
     "StorePath",
     "SyncReader",
     "SyncTextReader",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Unpack, final, overload
 
+from trove_async.errors import ForkedError
 from trove_async.fs.file import ReadBytes, ReadText, WriteBytes, WriteText, checked, open_file
 from trove_async.fs.reading import BinaryReader
 from trove_async.fs.writing import BinaryWriter
@@ -57,7 +59,8 @@ class _RawReader(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             super().close()
-            self._portal.call(self._file.aclose)
+            with suppress(ForkedError):  # the connection is that of the parent
+                self._portal.call(self._file.aclose)
 
     def __del__(self) -> None:
         if not self.closed:
