@@ -17,6 +17,7 @@ import pytest_asyncio
 import trove_async as trove
 from tests import churn
 from tests.tree.counting import deleted_files
+from trove_async.driver import ListOptions
 from trove_async.drivers.local import LocalDriver
 from trove_async.tree.listing import Listing
 from trove_async.tree.sorted_names import Sorter
@@ -80,6 +81,15 @@ async def test_a_cursor_continues_in_another_process(store: trove.Trove, tmp_pat
     command = [sys.executable, "-c", IN_ANOTHER_PROCESS, f"local://{tmp_path}?fsync=0", str(listing.cursor)]
     result = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
     assert result.stdout.split() == KEYS[1000:]
+
+
+async def test_an_id_that_somebody_made_up_is_not_kept(store: trove.Trove) -> None:
+    for cursor in ("k0100\0made up", "k0100\0" + "long" * 10_000):
+        page = await store.driver.list_page("b", ListOptions(page_size=10, cursor=cursor))
+        assert [info.key for info in page.objects] == KEYS[100:110]
+        key, _, listing = str(page.cursor).partition("\0")
+        assert key == KEYS[110]
+        assert len(listing) == 16
 
 
 async def test_listings_of_the_same_directory_do_not_disturb_each_other(store: trove.Trove) -> None:

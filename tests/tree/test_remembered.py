@@ -76,3 +76,14 @@ def test_files_and_bytes_are_bounded() -> None:
     for number in range(3):
         small.keep((f"{number}",), known(Sorter(), 700))
     assert [number for number in range(3) if small.get((f"{number}",))] == [1, 2]
+
+
+def test_listings_that_are_begun_and_dropped_are_bounded() -> None:
+    cache = RememberedNames()
+    names = known(Sorter())
+    cache.keep(("a",), names)
+    for number in range(1500):
+        assert cache.get(("a",)) == names
+        cache.keep_for(f"listing {number}", {("a",): names})
+    assert sum(bool(cache.get_for(f"listing {number}")) for number in range(1500)) == 999
+    assert cache.get(("a",)) == names

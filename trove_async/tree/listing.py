@@ -182,8 +182,9 @@ class _Page:
         self._prefix = options.prefix
         self._delimiter = options.delimiter
         self._room = options.page_size
-        key, _, self._listing = (options.cursor or "").partition(_LISTING)
-        self._kept = names.remembered.get_for(self._listing)
+        key, _, listing = (options.cursor or "").partition(_LISTING)
+        self._kept = names.remembered.get_for(listing)
+        self._listing = listing if self._kept else ""  # only ids that were made here are kept, whoever made the cursor
         # The key from which the walk goes on; it advances when a group is complete.
         self._start = max(options.prefix, key, f"{options.start_after}\0" if options.start_after else "")
         self._ended = False  # whether the page is full, or no keys follow

@@ -14,8 +14,8 @@ __all__ = ["Directories", "KnownNames", "RememberedNames"]
 
 _MAX_BYTES: Final = 16 * 1024 * 1024
 _FILES: Final = 8
-_LEVELS: Final = 1_000
-"""How many temporary files and levels are cached at most."""
+_ENTRIES: Final = 1_000
+"""How many temporary files, and levels and listings together, are cached at most."""
 _IDLE: Final = 300.0
 """Seconds after the last use until names are removed."""
 
@@ -124,7 +124,7 @@ class RememberedNames:
     def _is_full(self) -> bool:
         known = {id(level.names): level.names for kept in self._kept.values() for level in kept.levels.values()}
         return (
-            len(known) > _LEVELS
+            len(self._kept) > _ENTRIES
             or sum(names.size for names in known.values()) > self._max_bytes
             or sum(names.in_file for names in known.values()) > _FILES
         )
