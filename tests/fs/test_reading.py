@@ -15,6 +15,7 @@ from tests.fs.counting import counted
 from trove_async.errors import ClosedError, InvalidArgumentError, ObjectChangedError
 from trove_async.fs import open_file
 from trove_async.fs.reading import BLOCK
+from trove_async.testing.faults import Fault, Faults
 from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
 
 pytestmark = pytest.mark.asyncio
@@ -190,6 +191,18 @@ async def test_a_read_that_is_cancelled_leaves_the_position(tmp_path: Path) -> N
                 await f.seek(100)
 
             assert await cancel_everywhere(read, Delivery.PENDING, prepare=prepare, check=check) > 0
+
+
+async def test_a_body_that_cannot_be_read_says_what_was_read(tmp_path: Path) -> None:
+    faults = Faults()
+    async with trove.open(f"local://{tmp_path}?fsync=0", layers=[faults]) as store:
+        await store.create_bucket("b")
+        await store.put("b", "k", LARGE)
+        faults.add(Fault("get", error=trove.AccessDeniedError("no"), reset_after=3 * BLOCK))
+        async with open_file(store, "b", "k", "rb") as f:
+            with pytest.raises(PermissionError, match=r"^read 'b/k': no"):
+                await f.read()
+            assert await f.read(10) == LARGE[:10]
 
 
 async def test_positions_before_the_beginning_are_refused(store: trove.Trove) -> None:

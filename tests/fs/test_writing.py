@@ -32,6 +32,7 @@ async def test_a_clean_exit_stores_on_every_backend(place: Place) -> None:
         assert await f.write(b"one ") == 4
         await f.writelines([b"two ", LARGE])
         assert await f.tell() == 8 + len(LARGE)
+        await f.flush()
         assert f.info is None
         assert not await place.store.exists(place.bucket, "d/k")
     assert f.closed
@@ -158,8 +159,9 @@ async def test_wrong_arguments_are_refused(store: trove.Trove) -> None:
     for call in wrong:
         with pytest.raises(InvalidArgumentError):
             await call()
-    with pytest.raises(LookupError):
-        open_file(store, "b", "k", encoding="no-such-encoding")
+    for encoding, errors in (("no-such-encoding", None), ("hex", None), (None, "no-such-handler")):
+        with pytest.raises(LookupError):
+            open_file(store, "b", "k", encoding=encoding, errors=errors)
     async with open_file(store, "b", "k", "w") as f:
         with pytest.raises(io.UnsupportedOperation, match="mode 'w' has no read"):
             await f.read()

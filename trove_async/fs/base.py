@@ -102,6 +102,10 @@ class AsyncFile(ABC, Generic[AnyStr]):
         for line in lines:
             await self.write(line)
 
+    async def flush(self) -> None:
+        """Do nothing: what is written becomes visible at once, when the file is closed."""
+        self._check_open()
+
     async def abort(self) -> None:
         """Close a file for writing without storing anything; idempotent."""
         self._refuse("abort")

@@ -46,7 +46,7 @@ async def open_reader(store: Trove, bucket: str, key: str) -> BinaryReader:
     if not reader.buffered and reader.size > BLOCK:
         return BinaryReader(_Blocks(store, bucket, key, reader))
     async with reader:
-        return BinaryReader(_Blocks(store, bucket, key, reader, await reader.read()))
+        return BinaryReader(_Blocks(store, bucket, key, reader, await store._run("read", bucket, key, reader.read())))
 
 
 class _Blocks:
@@ -131,15 +131,18 @@ class _Blocks:
         return stream.start + stream.tell()
 
     async def _next(self, stream: ObjectReader, size: int) -> bytes:
-        data = await stream.read(size)
+        data = await self._read(stream, size)
         self._end = self._offset(stream)
         return data
 
     async def _range(self, start: int, stop: int) -> bytes:
         async with await self._open(start, stop - start) as reader:
-            data = await reader.read()
+            data = await self._read(reader, stop - start)
         self._end = stop
         return data
+
+    async def _read(self, reader: ObjectReader, size: int) -> bytes:
+        return await self._store._run("read", self._bucket, self._key, reader.read(size))
 
     async def _open(self, start: int, length: int | None) -> ObjectReader:
         """Open a range, if it is still the same object."""
@@ -194,7 +197,7 @@ class BinaryReader(AsyncFile[bytes]):
         """Whether the file was closed."""
         return self._closed
 
-    def _opened_at(self, location: str) -> None:
+    def _set_origin(self, location: str) -> None:
         """Say where the file was opened, for the warning about one that is not closed."""
         if self._blocks._stream is not None:
             self._blocks._stream._opened_at = location

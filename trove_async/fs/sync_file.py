@@ -272,7 +272,7 @@ def open_sync_file(
     portal = store._portal
     file = portal.call(lambda: open_file(store._async, bucket, key, binary_mode, **arguments))
     if isinstance(file, BinaryReader):
-        file._opened_at(caller_location())
+        file._set_origin(caller_location())
         reader = SyncReader(portal, file)
         return reader if text is None else SyncTextReader(reader, text.encoding, text.errors, text.newline)
     assert isinstance(file, BinaryWriter)

@@ -30,12 +30,12 @@ class TextFormat:
     """How text is encoded; see `open_file` for the arguments.
 
     Raises:
-        LookupError: there is no such encoding, as the built-in ``open`` does.
+        LookupError: there is no such encoding of text, or no such way to treat errors; as from the built-in ``open``.
         InvalidArgumentError: ``newline`` is none of the five.
     """
 
     def __init__(self, encoding: str | None, errors: str | None, newline: str | None) -> None:
-        self.encoding = codecs.lookup(encoding or "utf-8").name
+        self.encoding = io.TextIOWrapper(io.BytesIO(), encoding or "utf-8").encoding  # it refuses "hex" and the like
         self.errors = errors or "strict"
         codecs.lookup_error(self.errors)
         if newline not in _LINE_ENDS:
