@@ -138,6 +138,12 @@ def test_no_driver_is_imported_before_it_is_needed() -> None:
     assert done.stdout.split() == []
 
 
+def test_files_and_paths_import_no_other_face() -> None:
+    assert imported_with("trove_async.fs").isdisjoint([*FOREIGN, "fsspec", "zarr", "django"])
+    script = "import sys, trove_async.fs; print('trove_async.sync' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", script], text=True, timeout=60).split() == ["False"]
+
+
 @pytest.mark.parametrize("module", ["trove_async.testing.mock", "trove_async.testing.faults"])
 def test_doubles_need_no_test_framework(module: str) -> None:
     assert imported_with(module).isdisjoint(FOREIGN)

@@ -18,7 +18,18 @@ from trove_async.fs.file import ReadBytes, ReadText, WriteBytes, WriteText, open
 from trove_async.fs.pure import PureStorePath
 from trove_async.fs.reading import BinaryReader
 from trove_async.fs.text import TextReader, TextWriter
-from trove_async.fs.trees import Once, at_path, carry, entries, exists, in_folder, is_directory, is_file, matching
+from trove_async.fs.trees import (
+    Once,
+    at_path,
+    carry,
+    entries,
+    exists,
+    in_folder,
+    is_directory,
+    is_file,
+    matching,
+    pattern_names,
+)
 from trove_async.fs.writing import BinaryWriter
 from trove_async.opening import Opening
 from trove_async.paths import local_path
@@ -149,19 +160,15 @@ class StorePath(PureStorePath):
         not listed.
 
         Raises:
-            InvalidArgumentError: the pattern is empty, or begins with a slash.
+            InvalidArgumentError: the pattern is empty, or begins or ends with a slash.
             BucketNotFoundError: the bucket does not exist.
         """
-        if not pattern or pattern.startswith("/"):
-            raise InvalidArgumentError(f"a pattern is relative to its directory and not empty, unlike {pattern!r}")
-        async for path in matching(self, pattern.split("/")):
+        async for path in matching(self, pattern_names(pattern)):
             yield path
 
     async def rglob(self, pattern: str) -> AsyncGenerator[Self, None]:
         """Yield the objects and directories at any depth whose last names match a pattern; see `glob`."""
-        if not pattern or pattern.startswith("/"):
-            raise InvalidArgumentError(f"a pattern is relative to its directory and not empty, unlike {pattern!r}")
-        async for path in matching(self, ["**", *pattern.split("/")]):
+        async for path in matching(self, ["**", *pattern_names(pattern)]):
             yield path
 
     async def walk(self) -> AsyncGenerator[tuple[Self, list[str], list[str]], None]:

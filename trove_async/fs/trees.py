@@ -11,6 +11,7 @@ from trove_async.errors import (
     BackendError,
     BucketNotFoundError,
     BulkError,
+    InvalidArgumentError,
     InvalidKeyError,
     ObjectNotFoundError,
     TroveError,
@@ -21,7 +22,18 @@ from trove_async.paths import is_below
 from trove_async.transfers import End, Job, LocalFile, Outcome, Result, StoredObject, Transfer, objects_below
 from trove_async.types import DeleteResult, Prefix
 
-__all__ = ["Once", "at_path", "carry", "entries", "exists", "in_folder", "is_directory", "is_file", "matching"]
+__all__ = [
+    "Once",
+    "at_path",
+    "carry",
+    "entries",
+    "exists",
+    "in_folder",
+    "is_directory",
+    "is_file",
+    "matching",
+    "pattern_names",
+]
 
 P = TypeVar("P", bound=PureStorePath)
 
@@ -78,6 +90,17 @@ async def is_directory(path: PureStorePath) -> bool:
 async def exists(path: PureStorePath) -> bool:
     """Tell whether a path is that of an object or a directory."""
     return await is_file(path) or await is_directory(path)
+
+
+def pattern_names(pattern: str) -> list[str]:
+    """Return the patterns of the names in a pattern of paths.
+
+    Raises:
+        InvalidArgumentError: it is empty, or begins or ends with a slash.
+    """
+    if not pattern or pattern.startswith("/") or pattern.endswith("/"):
+        raise InvalidArgumentError(f"a pattern begins and ends with a name, unlike {pattern!r}")
+    return pattern.split("/")
 
 
 async def matching(directory: P, names: Sequence[str]) -> AsyncGenerator[P, None]:
