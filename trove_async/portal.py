@@ -145,6 +145,7 @@ class _Call(Generic[R]):
         self._task: asyncio.Task[None] | None = None
         self.value: R | None = None
         self._error: BaseException | None = None
+        self._begun = False
         self._finished = False
         self._done = threading.Lock()  # acquiring it can be interrupted by a signal handler
         self._done.acquire()
@@ -153,6 +154,7 @@ class _Call(Generic[R]):
         self._task = self._portal._loop.create_task(self._run(), context=self._context)
 
     async def _run(self) -> None:
+        self._begun = True
         try:
             self.value = await self._function()
         except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
@@ -161,13 +163,14 @@ class _Call(Generic[R]):
             self._finish()
 
     def _finish(self) -> None:
+        self._task = None  # freed here: Python drops a Ctrl-C that comes while the caller's thread frees a task
         self._finished = True
         self._done.release()
 
     def cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
-        elif not self._finished:  # the caller was interrupted before it could have the call started
+        if not self._begun:  # and never will
             self._finish()
 
     def wait(self) -> None:

@@ -140,6 +140,49 @@ def test_a_second_ctrl_c_gives_up_waiting() -> None:
     current().run(release[0].set)
 
 
+def test_an_interruption_at_any_moment() -> None:
+    """A signal arrives after a random time, also before the task has begun and after it has ended."""
+    code = """
+    import asyncio, faulthandler, random, signal
+    from trove_async.portal import current
+
+    class Stopped(Exception):
+        pass
+
+    def stop(number, frame):
+        if armed:
+            raise Stopped
+
+    async def work():
+        began.append(None)
+        try:
+            await asyncio.sleep(0)
+        finally:
+            ended.append(None)
+        return 7
+
+    faulthandler.dump_traceback_later(100, exit=True)
+    armed, began, ended, stopped = False, [], [], 0
+    signal.signal(signal.SIGALRM, stop)
+    delays = random.Random(0)
+    portal = current()
+    for _ in range(3000):
+        try:
+            try:
+                armed = True
+                signal.setitimer(signal.ITIMER_REAL, delays.uniform(1e-6, 2e-4))
+                assert portal.call(work) == 7
+            finally:
+                armed = False
+        except Stopped:
+            stopped += 1
+        assert len(began) == len(ended)
+    print(stopped > 0, portal.run(lambda: len(asyncio.all_tasks())))
+    """
+    ended = run(code)
+    assert (ended.stdout, ended.returncode) == ("True 2\n", 0)  # the tasks are the portal's own, and that of the call
+
+
 def test_the_exception_of_another_signal_handler_cancels_too() -> None:
     class TimeLimitError(Exception):
         pass
