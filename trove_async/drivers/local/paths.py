@@ -218,7 +218,10 @@ class LocalPaths(FileSystem):
         except (FileNotFoundError, NotADirectoryError):
             pass  # it was removed, so there is nothing to flush
         except OSError as error:
-            await self.descriptors.retry(error, self._flush_directory_now, path)
+            try:
+                await self.descriptors.retry(error, self._flush_directory_now, path)
+            except OSError as failure:  # also if it cannot be opened: what was changed may be lost
+                raise FlushError(failure.errno, failure.strerror) from failure
 
     async def _wait_for(self, flush: Flush) -> None:
         number = self.handles.number
