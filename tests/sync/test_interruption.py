@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
+import threading
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -81,6 +83,28 @@ def test_an_interruption_that_nobody_catches_ends_the_program(tmp_path: Path) ->
     assert process.returncode == -signal.SIGINT
     assert residue_of(tmp_path) == []
     assert [*(tmp_path / "b").iterdir()] == []
+
+
+def test_an_interrupted_deletion_takes_no_more_keys() -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+    taken: list[int] = []
+
+    def keys() -> Iterator[str]:
+        for number in itertools.count():
+            taken.append(number)
+            if number == 1500:  # in the second chunk
+                signal.pthread_kill(main, signal.SIGINT)
+            yield f"{number}"
+
+    with trove.sync.open("memory://") as t:
+        bucket = t.create_bucket("b")
+        with pytest.raises(KeyboardInterrupt):
+            bucket.delete_many(keys())
+        count = len(taken)
+        bucket.put("k", b"data")
+        assert [item.key for item in bucket.list()] == ["k"]
+        assert len(taken) == count
 
 
 @pytest_asyncio.fixture
