@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import trove_async as trove
 from tests.fs.conftest import Place
@@ -20,6 +23,7 @@ from trove_async.errors import (
     PreconditionFailedError,
 )
 from trove_async.fs import StorePath
+from trove_async.globs import expression
 from trove_async.testing.faults import Fault, Faults
 from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
 
@@ -223,6 +227,27 @@ async def test_a_name_that_is_both_object_and_directory_comes_once(root: StorePa
     assert (directories, objects) == (["a!!", "a", "b"], ["a", "a!", "a-b"])
 
 
+@given(
+    names=st.sets(st.text("ab./!", min_size=1, max_size=6), min_size=1, max_size=8),
+    pattern=st.text("ab.!/*?", min_size=1, max_size=6).filter(lambda text: text.strip("/") == text),
+)
+async def test_listings_of_any_keys(names: set[str], pattern: str) -> None:
+    """Everything is found once, and a glob finds what its pattern says of all objects and directories."""
+    async with trove.open("memory://") as store:
+        await store.create_bucket("b")
+        root = StorePath(store, "b")
+        await fill(root, *names)
+        paths = {StorePath(store, "b", name) for name in names}
+        paths |= {parent for path in paths for parent in path.parents if parent.parts}
+        for search, whole in ((root.glob, pattern), (root.rglob, f"**/{pattern}")):
+            matches = re.compile(expression(whole), re.DOTALL).fullmatch
+            found = [path async for path in search(pattern)]
+            assert sorted(found) == sorted(path for path in paths if matches("/".join(path.parts)))
+        assert sorted([path async for path in root.iterdir()]) == sorted(path for path in paths if len(path.parts) == 1)
+        walked = [directory.child(name) async for directory, _, objects in root.walk() for name in objects]
+        assert sorted(walked) == sorted(StorePath(store, "b", name) for name in names)
+
+
 @pytest.mark.parametrize(
     "pattern", ["*", "*.txt", "*/*", "d/*", "d/e", "d/?.txt", "*/e/*.txt", "d/e/f/4.txt", "x", "d*", "**/e", "**/*.txt"]
 )
@@ -282,7 +307,11 @@ async def test_a_root_confines(root: StorePath) -> None:
     assert await StorePath(root.store, "b", root="empty").is_dir()
     assert await (home / "a" / ".." / "b").read_bytes() == b"home/b"
     assert await (home / "a").rename(home / "c") == home / "c"
-    assert await home.rmtree() == 2
+    await root.store.put("b", "home/", b"")
+    assert not await home.is_file()
+    await home.rename(root / "moved")
+    assert await keys(root.store) == ["moved/", "moved/b", "moved/c/x", "other/y"]
+    assert await StorePath(root.store, "b", root="moved").rmtree() == 3
     assert await keys(root.store) == ["other/y"]
 
 

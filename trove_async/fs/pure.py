@@ -55,7 +55,7 @@ class PureStorePath:
 
     @property
     def key(self) -> str:
-        """The key of the object at this path; of a root, the empty text."""
+        """The key of the object at this path; of a root, which is no object, what all keys below it begin with."""
         return self.root + "/".join(self.parts)
 
     @property

@@ -75,7 +75,7 @@ async def entries(directory: PureStorePath, start: str = "") -> AsyncGenerator[t
 
 async def is_file(path: PureStorePath) -> bool:
     """Tell whether an object has the key of a path."""
-    return path.key != "" and await path.store.exists(path.bucket, path.key)
+    return bool(path.parts and path.key) and await path.store.exists(path.bucket, path.key)
 
 
 async def is_directory(path: PureStorePath) -> bool:
