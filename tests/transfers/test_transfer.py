@@ -7,6 +7,7 @@ import math
 import os
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from hypothesis import strategies as st
 
 import trove_async
 from tests.drivers.local_residue import residue_of
+from trove_async.driver import Features
 from trove_async.errors import (
     InvalidArgumentError,
     NotFoundError,
     ObjectChangedError,
     PreconditionFailedError,
 )
+from trove_async.layers import LayerDriver
 from trove_async.testing.injection import Delivery, cancel_everywhere
 from trove_async.testing.injection import Outcome as Cancelled
 from trove_async.transfers import (
@@ -220,6 +223,29 @@ async def test_a_source_that_changed_is_not_removed(ends: Ends, kind: str) -> No
     with pytest.raises((ObjectChangedError, PreconditionFailedError)):
         await remove(end, described)
     assert await ends.read(end) == b"newer"
+
+
+class HasNoConditions(LayerDriver):
+    @property
+    def features(self) -> Features:
+        return replace(super().features, conditions=frozenset())
+
+
+@pytest.mark.asyncio
+async def test_a_source_that_changed_is_not_removed_where_deletes_have_no_conditions() -> None:
+    async with trove_async.open("memory://", layers=[HasNoConditions]) as store:
+        await store.create_bucket("b")
+        end = StoredObject(store, "b", "s")
+        await store.put("b", "s", b"old")
+        described = await describe(end)
+        assert described is not None
+        await store.put("b", "s", b"new")
+        with pytest.raises(PreconditionFailedError, match="copied but not removed"):
+            await remove(end, described)
+        described = await describe(end)
+        assert described is not None
+        await remove(end, described)
+        assert not await store.exists("b", "s")
 
 
 @pytest.mark.parametrize(("source", "target"), [("one", "file"), ("one", "one"), ("one", "two")])

@@ -102,18 +102,21 @@ class CopyVerbs(DeleteVerbs):
             return source
         copy = CopyOptions(source_if_match=source.etag) if "copy" in self._features.conditions else _COPY
         info = await self._copy("move", (src_bucket, src_key), (dst_bucket, dst_key), copy)
-        await self._run("move", src_bucket, src_key, self._delete_copied(src_bucket, src_key, source))
+        await self._delete_copied("move", src_bucket, src_key, source)
         return info
 
-    async def _delete_copied(self, bucket: str, key: str, copied: ObjectInfo) -> None:
+    async def _delete_copied(self, operation: str, bucket: str, key: str, copied: ObjectInfo) -> None:
         """Delete the source of a move if it is still the object that was copied."""
+        self._check_usable()
         if "delete" in self._features.conditions:
-            await self._driver.delete(bucket, key, DeleteOptions(if_match=copied.etag))
-            return
-        found = await self._driver.head(bucket, key, _HEAD)
-        if found.etag != copied.etag:
-            raise PreconditionFailedError("the source was replaced while it was moved; it was copied but not removed")
-        await self._driver.delete(bucket, key, _DELETE)
+            options = DeleteOptions(if_match=copied.etag)
+        else:
+            options = _DELETE
+            found = await self._run(operation, bucket, key, self._driver.head(bucket, key, _HEAD))
+            if found.etag != copied.etag:
+                message = "the source was replaced while it was moved; it was copied but not removed"
+                raise PreconditionFailedError(message, operation=operation, bucket=bucket, key=key, driver=self._name)
+        await self._run(operation, bucket, key, self._driver.delete(bucket, key, options))
 
 
 async def copy_between(

@@ -107,8 +107,8 @@ async def remove(end: End, described: Description) -> None:
             raise ObjectChangedError(f"the file {end.path!r} changed while it was moved; it was copied but not removed")
         await anyio.to_thread.run_sync(os.unlink, end.path)
     else:
-        pinned = _etag_for(end.store, "delete", described)
-        await end.store.delete(end.bucket, end.key, if_match=pinned)
+        assert described.info is not None
+        await end.store._delete_copied("delete", end.bucket, end.key, described.info)
 
 
 def _etag_for(store: Trove, condition: Condition, described: Description | None) -> str | None:
