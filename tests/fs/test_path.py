@@ -17,6 +17,7 @@ from tests.fs.counting import counted
 from trove_async.errors import (
     BackendError,
     BucketNotEmptyError,
+    BucketNotFoundError,
     BulkError,
     InvalidArgumentError,
     ObjectNotFoundError,
@@ -117,10 +118,18 @@ async def test_what_a_missing_bucket_has(store: trove.Trove) -> None:
         missing.rmdir,
         (missing / "a").mkdir,
         (missing / "a").stat,
+        (missing / "a").unlink,
+        lambda: (missing / "a").rename(StorePath(store, "b", "a")),
     ]
     for call in calls:
         with pytest.raises(FileNotFoundError):
             await call()
+    root = StorePath(store, "b")
+    await fill(root)
+    for carry in (root / "d").rename, (root / "d").copy_to, (root / "a.txt").rename:
+        with pytest.raises(BucketNotFoundError, match="missing/x"):
+            await carry(missing / "x")
+    assert await keys(store) == sorted(TREE)
 
 
 async def test_nothing_is_cut_off_at_a_page(root: StorePath) -> None:

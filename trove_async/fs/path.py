@@ -269,6 +269,7 @@ class StorePath(PureStorePath):
         Raises:
             InvalidArgumentError: the paths are of different stores, or one is below the other.
             ObjectNotFoundError: there is neither an object nor a directory.
+            BucketNotFoundError: a bucket is missing.
             BulkError: some objects were not moved; ``failed`` says which and why, ``deleted_count`` how many were.
             TroveError: the only object was not moved; the errors are those of ``move``.
         """
@@ -298,6 +299,7 @@ class StorePath(PureStorePath):
         Raises:
             InvalidArgumentError: one path is below the other.
             ObjectNotFoundError: there is neither an object nor a directory.
+            BucketNotFoundError: a bucket is missing.
             BulkError: some objects were not copied; ``failed`` says which and why. Names that cannot be those of local
                 files, such as ``..``, are among them.
             TroveError, OSError: the only object was not copied.

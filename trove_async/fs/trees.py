@@ -173,16 +173,20 @@ async def carry(source: PureStorePath, place: Place, *, operation: str, move: bo
 
     Raises:
         ObjectNotFoundError: there is neither.
+        BucketNotFoundError: a bucket is missing; no further object is tried.
         BulkError: some were not copied or moved; the message says how many were.
         TroveError, OSError: the only object was not.
     """
     done = 0
     failed: list[Result] = []
+    no_bucket: list[BucketNotFoundError] = []
 
     def on_result(result: Result) -> None:
         nonlocal done
         if result.error is None:
             done += 1
+        elif isinstance(result.error, BucketNotFoundError):
+            no_bucket.append(result.error)
         else:
             failed.append(result)
 
@@ -190,6 +194,8 @@ async def carry(source: PureStorePath, place: Place, *, operation: str, move: bo
         if await is_file(source):
             yield Job(StoredObject(source.store, source.bucket, source.key), place(None), 0)
         async for found in objects_below(source.store, source.bucket, source.prefix):
+            if no_bucket:
+                return
             try:
                 yield Job(found.end, place(found.name), found.size, found.info)
             except InvalidKeyError as error:
@@ -202,6 +208,8 @@ async def carry(source: PureStorePath, place: Place, *, operation: str, move: bo
     except TroveError as error:
         error.add_note(f"{done} objects were {verb} before")
         raise
+    if no_bucket:
+        raise no_bucket[0]
     if not (done or failed):
         raise ObjectNotFoundError(operation=operation, bucket=source.bucket, key=source.key)
     if not failed:
