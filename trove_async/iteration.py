@@ -89,7 +89,7 @@ class PageIterator(ABC, Generic[T]):
         self._last: T | None = None
         self._resuming = resuming
         self._exhausted = False
-        self._left = max_items
+        self._left = max_items  # the maximum number of items to fetch
 
     @abstractmethod
     async def _load(self, cursor: str | None) -> tuple[Sequence[T], str | None]:
@@ -120,9 +120,11 @@ class PageIterator(ABC, Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        if (not self._items or self._left == 0) and not await self._fill():
+        items = self._items
+        if not items and not await self._fill():
             raise StopAsyncIteration
-        return self._take()
+        item = self._last = items.popleft()
+        return item
 
     async def next(self) -> T:
         """Return the next item.
@@ -138,32 +140,20 @@ class PageIterator(ABC, Generic[T]):
 
     async def pages(self) -> AsyncIterator[list[T]]:
         """Yield the remaining items in lists, each as large as a page of the backend."""
-        while self._ready or await self._fill():
+        while self._items or await self._fill():
             yield self._take_page()
 
-    @property
-    def _ready(self) -> bool:
-        """Whether the next item is in memory."""
-        return bool(self._items) and self._left != 0
-
-    def _take(self) -> T:
-        """Return the next item, which is `_ready`."""
-        if self._left is not None:
-            self._left -= 1
-        item = self._last = self._items.popleft()
-        return item
-
     def _take_page(self) -> list[T]:
-        """Return the items that are `_ready`."""
-        count = len(self._items) if self._left is None else min(self._left, len(self._items))
-        return [self._take() for _ in range(count)]
+        """Return all items that were fetched; at least one was."""
+        page = [*self._items]
+        self._items.clear()
+        self._last = page[-1]
+        return page
 
     async def _fill(self) -> bool:
         """Fetch pages until one has an item that may be yielded; return False if there is none."""
-        if self._left == 0:
-            return False
         while not self._items:
-            if self._exhausted:
+            if self._exhausted or self._left == 0:
                 return False
             items, cursor = await self._load(self._next)
             self._page, self._next = self._next, cursor
@@ -172,5 +162,9 @@ class PageIterator(ABC, Generic[T]):
                 remaining = self._remaining(items)
                 self._resuming = remaining is None
                 items = remaining or ()
+            if self._left is not None:
+                self._exhausted &= len(items) <= self._left
+                items = items[: self._left]
+                self._left -= len(items)
             self._items.extend(items)
         return True

@@ -38,9 +38,13 @@ class _PageIterator(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        if not self._async._ready and not self._portal.call(self._async._fill):
+        if not self._has_more():
             raise StopIteration
-        return self._async._take()
+        item = self._async._last = self._async._items.popleft()
+        return item
+
+    def _has_more(self) -> bool:
+        return len(self._async._items) > 0 or self._portal.call(self._async._fill)
 
     def next(self) -> T:
         """Return the next item.
@@ -56,7 +60,7 @@ class _PageIterator(Generic[T]):
 
     def pages(self) -> Iterator[list[T]]:
         """Yield the remaining items in lists, each as large as a page of the backend."""
-        while self._async._ready or self._portal.call(self._async._fill):
+        while self._has_more():
             yield self._async._take_page()
 
 
