@@ -50,12 +50,10 @@ def test_threads_come_and_go(local: trove.sync.Trove) -> None:
         answers.append(local.read("b", key))
 
     request("first")
-    before = threading.active_count()
     for number in range(50):
         thread = threading.Thread(target=request, args=(f"{number}",))
         thread.start()
         thread.join()
-        assert threading.active_count() <= before + 8  # the local driver's own threads
     assert answers == [b"first", *(f"{number}".encode() for number in range(50))]
     assert [thread.name for thread in threading.enumerate()].count("trove-portal") == 1
 
