@@ -23,9 +23,10 @@ _INSTANT: Final = 20e-6
 """Seconds: a flush that takes less, as where there is no disk, is not worth passing to another thread."""
 _QUICK: Final = 0.002
 """Seconds: a flush that takes less is passed on only if there is something else to do meanwhile."""
-_FEW: Final = 4
+_FEW: Final = 16
 _MANY: Final = 32
-"""How many threads flush at once where flushes are quick, and where the disk makes them wait, which costs no CPU."""
+"""How many threads flush at once where flushes are quick, and where the disk makes them wait, which costs no CPU. Fewer
+are slower: a file system writes its journal once for all files that are flushed at the same time."""
 _FIRST: Final = 100e-6
 """Seconds that a flush is expected to take before one was measured."""
 _UP: Final = 1.05
