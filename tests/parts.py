@@ -41,7 +41,7 @@ PARTS: Final[Mapping[str, Part]] = {
     "database": Part(30, ("database",)),
     "quota": Part(25, ("quota",)),
     "mirror": Part(30, ("mirror",)),
-    "faces": Part(75, ("cli", "fs", "sync", "web")),
+    "faces": Part(95, ("cli", "fs", "fsspec", "sync", "web")),
     "managed": Part(60, ("managed",)),
     "uploads": Part(90, ("uploads",)),
     "transfers": Part(75, ("matrix", "transfers")),

@@ -144,6 +144,17 @@ def test_files_and_paths_import_no_other_face() -> None:
     assert subprocess.check_output([sys.executable, "-c", script], text=True, timeout=60).split() == ["False"]
 
 
+def test_a_missing_fsspec_is_named_by_its_extra() -> None:
+    script = (
+        "import sys, trove_async.fs; sys.modules['fsspec'] = None; sys.modules['fsspec.asyn'] = None\n"
+        "from trove_async.errors import MissingDependencyError\n"
+        "try: trove_async.fs.TroveFileSystem\n"
+        "except MissingDependencyError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert "pip install 'trove-async[fsspec]'" in done.stdout
+
+
 @pytest.mark.parametrize("module", ["trove_async.testing.mock", "trove_async.testing.faults"])
 def test_doubles_need_no_test_framework(module: str) -> None:
     assert imported_with(module).isdisjoint(FOREIGN)

@@ -69,7 +69,6 @@ class _RawReader(io.RawIOBase):
             self._portal.post(last.clear)  # it is collected in the thread of its loop
 
 
-@final
 class SyncReader(io.BufferedReader):
     """An object that is read as a file of bytes; `open_sync_file` returns it for the mode ``rb``.
 
@@ -87,6 +86,9 @@ class SyncReader(io.BufferedReader):
 
 class _RawWriter(io.RawIOBase):
     """A `BinaryWriter` without its coroutines."""
+
+    deferred = False
+    """Whether closing leaves it to `store` to store the object."""
 
     def __init__(self, portal: Portal, file: BinaryWriter) -> None:
         self.mode = file.mode
@@ -111,16 +113,19 @@ class _RawWriter(io.RawIOBase):
     def abort(self) -> None:
         self._portal.call(self._file.abort)
 
+    def store(self) -> None:
+        self._portal.call(self._file.aclose)
+
     def close(self) -> None:
         if not self.closed:
             super().close()
-            self._portal.call(self._file.aclose)
+            if not self.deferred:
+                self.store()
 
     def __del__(self) -> None:
         """Do not close: the file beneath is then aborted, and warns."""
 
 
-@final
 class SyncWriter(io.BufferedWriter):
     """An object that is written as a file of bytes; `open_sync_file` returns it for the modes ``wb`` and ``xb``.
 

@@ -1,0 +1,468 @@
+"""What the users of file systems rely on, and what other file systems of fsspec lose."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import errno
+import gc
+import gzip
+import pickle
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import fsspec
+import pytest
+from fsspec.callbacks import Callback
+
+import trove_async as trove
+from tests.sync.processes import run, start
+from trove_async.fs.fsspec import TroveFileSystem
+from trove_async.fs.fsspec_urls import PROTOCOLS
+
+
+@pytest.fixture(autouse=True)
+def registered() -> None:
+    """As the entry points of the installed package do."""
+    for protocol in PROTOCOLS:
+        fsspec.register_implementation(protocol, TroveFileSystem, clobber=True)
+
+
+@pytest.fixture
+def dsn(tmp_path: Path) -> str:
+    return f"local://{tmp_path}/root?create=1&fsync=0"
+
+
+@pytest.fixture
+def fs(dsn: str) -> TroveFileSystem:
+    made = TroveFileSystem(dsn)
+    made.mkdir("b")
+    return made
+
+
+@pytest.fixture
+def memory() -> TroveFileSystem:
+    made = TroveFileSystem(f"memory://{uuid4().hex}")
+    made.mkdir("b")
+    return made
+
+
+class BodyError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("mode", ["wb", "w", "xb"])
+def test_a_body_that_raises_publishes_nothing(fs: TroveFileSystem, mode: str) -> None:
+    data: Any = "x" * 1_000_000 if mode == "w" else b"x" * 1_000_000
+    with pytest.raises(BodyError), fs.open("b/k", mode) as file:  # noqa: PT012 - the block is what is tested
+        file.write(data)
+        raise BodyError
+    assert file.closed
+    assert fs.find("b") == []
+
+
+def test_a_body_that_raises_keeps_the_old_object(fs: TroveFileSystem) -> None:
+    fs.pipe("b/k", b"old")
+    for mode in ("wb", "ab"):
+        with pytest.raises(BodyError), fs.open("b/k", mode) as file:  # noqa: PT012 - the block is what is tested
+            file.write(b"new")
+            raise BodyError
+        assert fs.cat("b/k") == b"old"
+
+
+@pytest.mark.parametrize("mode", ["wb", "w"])
+def test_a_writer_that_is_dropped_publishes_nothing(fs: TroveFileSystem, mode: str) -> None:
+    file = fs.open("b/k", mode)
+    file.write("half" if mode == "w" else b"half")
+    with pytest.warns(ResourceWarning, match="unclosed"):  # noqa: PT031 - the block is what is tested
+        del file
+        gc.collect()
+    assert fs.find("b") == []
+
+
+def test_writes_of_others_are_seen_at_once(fs: TroveFileSystem, dsn: str) -> None:
+    assert fs.ls("b") == []
+    with trove.sync.open(dsn) as other:
+        other.put("b", "d/k", b"1")
+        assert fs.ls("b", detail=False) == ["b/d"]
+        assert fs.glob("b/*/k") == ["b/d/k"]
+        assert fs.info("b/d/k")["size"] == 1
+        other.delete("b", "d/k")
+    assert not fs.exists("b/d/k")
+    assert not fs.exists("b/d")
+
+
+CASES = [None, 0, 1, 3, 9, 10, 11, 20, -1, -3, -10, -11, -20]
+
+
+def test_ranges_of_every_form(fs: TroveFileSystem) -> None:
+    data = b"0123456789"
+    fs.pipe({"b/k": data, "b/empty": b""})
+    for start_ in CASES:
+        for end in CASES:
+            assert fs.cat_file("b/k", start_, end) == data[start_:end], (start_, end)
+            assert fs.cat_file("b/empty", start_, end) == b"", (start_, end)
+    starts = [start_ for start_ in CASES for _ in CASES]
+    ends = CASES * len(CASES)
+    found = fs.cat_ranges(["b/k"] * len(starts), starts, ends)
+    assert found == [data[start_:end] for start_, end in zip(starts, ends, strict=True)]
+    assert fs.cat_ranges(["b/k", "b/k", "b/empty"], [0, 5, 0], [2, 7, 4]) == [b"01", b"56", b""]
+    (missing,) = fs.cat_ranges(["b/missing"], 0, 1)
+    assert isinstance(missing, FileNotFoundError)
+    with pytest.raises(FileNotFoundError):
+        fs.cat_ranges(["b/missing"], 0, 1, on_error="raise")
+    with pytest.raises(FileNotFoundError):
+        fs.cat_file("b/missing", 5, 5)
+
+
+def test_a_thousand_small_files(fs: TroveFileSystem) -> None:
+    files = {f"b/many/{number:04}": b"%d" % number for number in range(1000)}
+    fs.pipe(files)
+    assert fs.find("b/many") == sorted(files)
+    assert fs.cat("b/many", recursive=True) == files
+    assert fs.du("b/many") == sum(map(len, files.values()))
+    fs.rm("b/many", recursive=True)
+    assert fs.ls("b") == []
+
+
+def test_names(memory: TroveFileSystem) -> None:
+    memory.pipe({"b/a/1": b"1", "b/a/c/2": b"22", "b/top": b""})
+    assert memory.find("b") == ["b/a/1", "b/a/c/2", "b/top"]
+    assert memory.find("b", withdirs=True) == ["b", "b/a", "b/a/1", "b/a/c", "b/a/c/2", "b/top"]
+    assert memory.find("b", maxdepth=1) == ["b/top"]
+    assert memory.find("b/top") == ["b/top"]
+    assert memory.find("b/none") == []
+    assert [*memory.walk("b")] == [("b", ["a"], ["top"]), ("b/a", ["c"], ["1"]), ("b/a/c", [], ["2"])]
+    assert memory.glob("b/**/2") == ["b/a/c/2"]
+    assert memory.glob("b/a/*") == ["b/a/1", "b/a/c"]
+    assert memory.glob("b/t*") == ["b/top"]
+    assert memory.glob("*/top") == ["b/top"]
+    assert memory.ls("", detail=False) == ["b"]
+    assert (memory.isdir(""), memory.isdir("b"), memory.isdir("b/a"), memory.isfile("b/a/1")) == (True,) * 4
+    assert (memory.isdir("b/top"), memory.isfile("b/a"), memory.exists("none"), memory.exists("b/none")) == (False,) * 4
+    assert memory.du("b", total=False) == {"b/a/1": 1, "b/a/c/2": 2, "b/top": 0}
+    assert memory.ls("b/top", detail=False) == ["b/top"]
+    with pytest.raises(trove.ObjectNotFoundError):
+        memory.ls("b/none")
+    with pytest.raises(trove.BucketNotFoundError):
+        memory.ls("none")
+    info = memory.info("b/a/1")
+    assert (info["type"], info["size"], info["LastModified"]) == ("file", 1, memory.modified("b/a/1"))
+    assert memory.created("b/a/1") == memory.modified("b/a/1")
+    ukey, checksum = memory.ukey("b/a/1"), memory.checksum("b/a/1")
+    memory.pipe("b/a/1", b"2")
+    assert memory.ukey("b/a/1") != ukey
+    assert memory.checksum("b/a/1") != checksum
+
+
+def test_only_not_found_means_that_nothing_exists(tmp_path: Path) -> None:
+    broken = TroveFileSystem(f"local://{tmp_path}/no/root")
+    assert not broken.exists("b/k")
+    unreachable = TroveFileSystem("s3://k:s@us-east-1?endpoint=http://127.0.0.1:9&attempts=1")
+    for look in (unreachable.exists, unreachable.isfile, unreachable.isdir):
+        with pytest.raises(trove.UnavailableError):
+            look("b/k")
+
+
+def test_buckets_are_the_directories_at_the_top(fs: TroveFileSystem) -> None:
+    with pytest.raises(FileExistsError):
+        fs.mkdir("b")
+    fs.makedirs("b", exist_ok=True)
+    fs.mkdir("b/dir")
+    assert not fs.exists("b/dir")
+    fs.pipe("b/dir/k", b"")
+    for full in ("b", "b/dir"):
+        with pytest.raises(OSError, match="not empty") as caught:
+            fs.rmdir(full)
+        assert caught.value.errno == errno.ENOTEMPTY
+    with pytest.raises(NotADirectoryError):
+        fs.rmdir("b/dir/k")
+    with pytest.raises(FileNotFoundError):
+        fs.rmdir("b/none")
+    assert fs.find("b") == ["b/dir/k"]
+    fs.rm("b/dir/k")
+    fs.rmdir("b")
+    assert fs.ls("") == []
+
+
+def test_removing(fs: TroveFileSystem) -> None:
+    fs.pipe({"b/d/1": b"", "b/d/2": b"", "b/d2": b""})
+    with pytest.raises(FileNotFoundError):
+        fs.rm("b/none")
+    with pytest.raises(IsADirectoryError):
+        fs.rm("b/d")
+    with pytest.raises(trove.InvalidArgumentError):
+        fs.rm("", recursive=True)
+    fs.rm("b/d", recursive=True)
+    assert fs.find("b") == ["b/d2"]
+    fs.rm("b", recursive=True)
+    assert not fs.exists("b")
+
+
+def test_paths_that_cannot_be(fs: TroveFileSystem) -> None:
+    for call in (fs.cat_file, fs.open, fs.touch, fs.rm_file):
+        with pytest.raises(IsADirectoryError, match="bucket/key"):
+            call("b")
+    with pytest.raises(trove.InvalidArgumentError, match="mode 'r\\+b'"):
+        fs.open("b/k", "r+b")
+    with pytest.raises(trove.InvalidArgumentError, match="give the store"):
+        TroveFileSystem()
+    with pytest.raises(trove.InvalidArgumentError, match="'overwrite' or 'create'"):
+        fs.pipe_file("b/k", b"", mode="other")
+
+
+def test_files(fs: TroveFileSystem) -> None:
+    with fs.open("b/k", "wb", content_type="text/x") as file:
+        file.write(memoryview(array.array("d", [1.0, 2.0])))
+        assert file.tell() == 16
+        assert not fs.exists("b/k")
+    assert fs.info("b/k")["ContentType"] == "text/x"
+    with fs.open("b/k", "ab") as file:
+        file.write(b"end\n")
+    with fs.open("b/new", "a") as file:
+        file.write("first\n")
+    assert fs.cat("b/new") == b"first\n"
+    with fs.open("b/k", "rb", block_size=4, cache_type="none") as file:
+        assert (file.size, file.readable(), file.path) == (20, True, "b/k")
+        file.seek(-4, 2)
+        copy = pickle.loads(pickle.dumps(file))
+        assert file.readline() == copy.read() == b"end\n"
+        copy.close()
+    with fs.open("b/new", "r") as text:
+        assert [*text] == ["first\n"]
+    for mode, data in (("wb", b"packed"), ("w", "packed")):
+        with fs.open("b/packed.gz", mode, compression="infer") as file:
+            file.write(data)
+        assert gzip.decompress(fs.cat("b/packed.gz")) == b"packed"
+        with pytest.raises(BodyError), fs.open("b/unpacked", mode, compression="gzip") as file:  # noqa: PT012 - the block is what is tested
+            file.write(data)
+            raise BodyError
+        assert not fs.exists("b/unpacked")
+    with fs.open("b/packed.gz", "r", compression="infer") as text:
+        assert text.read() == "packed"
+    with pytest.raises(FileExistsError):
+        fs.open("b/k", "xb")
+
+
+def test_an_append_does_not_lose_what_another_writes_meanwhile(fs: TroveFileSystem) -> None:
+    fs.pipe("b/k", b"old")
+    with pytest.raises(trove.PreconditionFailedError), fs.open("b/k", "ab") as file:  # noqa: PT012 - the block is what is tested
+        file.write(b"more")
+        fs.pipe("b/k", b"other")
+    assert fs.cat("b/k") == b"other"
+
+
+def test_create_only(fs: TroveFileSystem) -> None:
+    fs.pipe_file("b/k", b"1", mode="create")
+    with pytest.raises(FileExistsError):
+        fs.pipe_file("b/k", b"2", mode="create")
+    assert fs.cat("b/k") == b"1"
+    with pytest.raises(FileExistsError), fs.open("b/race", "xb") as file:  # noqa: PT012 - the block is what is tested
+        file.write(b"late")
+        fs.pipe("b/race", b"early")
+    assert fs.cat("b/race") == b"early"
+
+
+def test_transactions(fs: TroveFileSystem) -> None:
+    with fs.transaction:
+        for name in "12":
+            with fs.open(f"b/{name}", "wb") as file:
+                file.write(b"x" * 100_000)
+        with fs.open("b/3", "w") as file:
+            file.write("text")
+        assert fs.find("b") == []
+    assert fs.find("b") == ["b/1", "b/2", "b/3"]
+    assert fs.cat("b/3") == b"text"
+    with pytest.raises(BodyError), fs.transaction:  # noqa: PT012 - the block is what is tested
+        with fs.open("b/4", "wb") as file:
+            file.write(b"x")
+        raise BodyError
+    assert fs.find("b") == ["b/1", "b/2", "b/3"]
+    with fs.open("b/5", "wb") as file:
+        file.write(b"x")
+    assert fs.exists("b/5")
+
+
+def test_local_files(fs: TroveFileSystem, tmp_path: Path) -> None:
+    class Counting(Callback):  # type: ignore[misc]
+        pass
+
+    source, target = tmp_path / "source", tmp_path / "new" / "target"
+    source.write_bytes(bytes(600_000))
+    for copy, arguments in ((fs.put_file, (source, "b/k")), (fs.get_file, ("b/k", target))):
+        counting = Counting()
+        copy(*map(str, arguments), callback=counting)
+        assert (counting.size, counting.value) == (600_000, 600_000)
+    assert target.read_bytes() == bytes(600_000)
+    with pytest.raises(FileNotFoundError):
+        fs.get_file("b/none", str(target))
+    assert target.stat().st_size == 600_000
+    assert [*target.parent.iterdir()] == [target]
+
+
+def test_copies_and_moves(fs: TroveFileSystem) -> None:
+    fs.pipe({"b/d/1": b"1", "b/d/e/2": b"2"})
+    fs.copy("b/d", "b/copy", recursive=True)
+    fs.mv("b/d", "b/moved", recursive=True)
+    fs.mv("b/moved", "b/moved", recursive=True)
+    assert fs.find("b") == ["b/copy/1", "b/copy/e/2", "b/moved/1", "b/moved/e/2"]
+    with pytest.raises(FileNotFoundError):
+        fs.mv("b/none", "b/x")
+    fs.touch("b/copy/1", truncate=False)
+    assert fs.cat("b/copy/1") == b"1"
+    fs.touch("b/copy/1")
+    assert fs.cat("b/copy/1") == b""
+
+
+def test_signing() -> None:
+    fs = TroveFileSystem("memory://?presign_url=http://objects.test")
+    fs.mkdir("b")
+    fs.pipe("b/k", b"")
+    assert fs.sign("b/k", expiration=60).startswith("http://objects.test/")
+
+
+def test_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = uuid4().hex
+    with trove.sync.open(f"memory://{name}") as t:
+        t.create_bucket("b").put("d/k", b"in memory")
+    with trove.sync.open(f"local://{tmp_path}/root?create=1") as t:
+        t.create_bucket("b").put("d/k", b"in a file")
+    with fsspec.open(f"trove+memory://{name}/b/d/k") as file:
+        assert file.read() == b"in memory"
+    for scheme in ("local", "file"):
+        with fsspec.open(f"trove+{scheme}://{tmp_path}/root/b/d/k") as file:
+            assert file.read() == b"in a file"
+    with fsspec.open("trove://b/d/k", dsn=f"memory://{name}") as file:
+        assert file.read() == b"in memory"
+    config = tmp_path / "trove.toml"
+    config.write_text(f'[stores.media]\ndsn = "local://{tmp_path}/root"\n')
+    config.chmod(0o600)
+    monkeypatch.setenv("TROVE_CONFIG", str(config))
+    with fsspec.open("trove://media/b/d/k") as file:
+        assert file.read() == b"in a file"
+    fs, path = fsspec.url_to_fs("trove://media/b/d")
+    assert fs.find(path) == ["b/d/k"]
+    assert fs.unstrip_protocol("b/d/k") == "trove://media/b/d/k"
+    assert fs.cat("trove://media/b/d/k") == fs.cat("/b/d/k/") == b"in a file"
+    assert pickle.loads(pickle.dumps(fs)).cat("b/d/k") == b"in a file"
+    other = fsspec.filesystem("trove", dsn=f"memory://{name}")
+    assert other.cat(f"trove+memory://{name}/b/d/k") == b"in memory"
+    assert TroveFileSystem._get_kwargs_from_urls("trove+s3://us-east-1/b/k?endpoint=http://h") == {
+        "dsn": "s3://us-east-1?endpoint=http%3A%2F%2Fh"
+    }
+    assert TroveFileSystem._strip_protocol("trove+azure://account@b/d/k") == "b/d/k"
+
+
+@pytest.mark.parametrize(
+    ("dsn", "settings", "message"),
+    [
+        ("s3://key:secret@us-east-1", {}, "trove.toml"),
+        ("s3://us-east-1", {"secret": "hidden"}, "trove.toml"),
+        ("memory://", {}, "memory://NAME"),
+    ],
+)
+def test_secrets_do_not_travel(dsn: str, settings: dict[str, Any], message: str) -> None:
+    fs = TroveFileSystem(dsn, **settings)
+    for export in (pickle.dumps, TroveFileSystem.to_dict, TroveFileSystem.to_json):
+        with pytest.raises(trove.UnpicklableError, match=message):
+            export(fs)
+    assert "secret" not in repr(fs)
+    assert "hidden" not in repr(fs)
+    assert "secret" not in fs._fs_token
+
+
+def test_pickling(fs: TroveFileSystem) -> None:
+    fs.pipe("b/k", b"1")
+    assert pickle.loads(pickle.dumps(fs)).cat("b/k") == b"1"
+
+
+def test_two_loops_and_the_blocking_half(dsn: str, fs: TroveFileSystem) -> None:
+    alone = TroveFileSystem(dsn, asynchronous=True)
+
+    async def use(number: int, chosen: TroveFileSystem) -> bytes:
+        await chosen._pipe_file(f"b/{number}", b"%d" % number)
+        async with await chosen.open_async(f"b/{number}", "rb") as file:
+            assert (file.size, file.closed, await file.tell()) == (1, False, 0)
+        stream = await chosen.open_async(f"b/{number}", "ab")
+        await stream.write(b"!")
+        await stream.close()
+        found: bytes = (await asyncio.gather(*[chosen._cat_file(f"b/{number}") for _ in range(10)]))[0]
+        return found
+
+    for chosen in (alone, fs):
+        for number in range(3):
+            assert asyncio.run(use(number, chosen)) == b"%d!" % number
+    assert len(alone._stores._entries) == 1  # those of loops that have ended are forgotten
+    threads = [threading.Thread(target=lambda: fs.pipe(f"b/{threading.get_ident()}", b"")) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with pytest.raises(trove.LifetimeError, match="asynchronous=True"):
+        alone.cat("b/1")
+
+
+@pytest.mark.asyncio
+async def test_a_body_that_raises_in_a_coroutine(dsn: str) -> None:
+    fs = TroveFileSystem(dsn, asynchronous=True)
+    await fs._mkdir("b")
+    with pytest.raises(BodyError):  # noqa: PT012 - the block is what is tested
+        async with await fs.open_async("b/k", "wb") as file:
+            await file.write(b"x")
+            raise BodyError
+    assert await fs._find("b") == []
+
+
+def test_a_fork_after_use(dsn: str) -> None:
+    code = """
+    import os, sys
+    from trove_async.fs.fsspec import TroveFileSystem
+
+    fs = TroveFileSystem(sys.argv[1])
+    fs.mkdir("b")
+    fs.pipe("b/parent", b"1")
+    for number in range(3):
+        child = os.fork()
+        if not child:
+            fs.pipe(f"b/child-{number}", b"2")
+            assert TroveFileSystem(sys.argv[1]).cat("b/parent") == b"1"
+            sys.exit()
+        assert os.waitpid(child, 0)[1] == 0
+        fs.pipe("b/after", b"3")
+    print(fs.find("b"))
+    """
+    ended = run(code, dsn)
+    assert (ended.stdout, ended.stderr) == ("['b/after', 'b/child-0', 'b/child-1', 'b/child-2', 'b/parent']\n", "")
+
+
+def test_an_interruption_aborts_a_transfer(dsn: str, tmp_path: Path) -> None:
+    code = """
+    import asyncio, sys
+    from trove_async.fs.fsspec import TroveFileSystem
+
+    fs = TroveFileSystem(sys.argv[1])
+    fs.mkdir("b")
+
+    async def body():
+        try:
+            yield bytes(4_000_000)
+            print("under way", flush=True)
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            print("cancelled", flush=True)
+            raise
+
+    try:
+        fs.pipe_file("b/k", body())
+    except KeyboardInterrupt:
+        print("interrupted", fs.find("b"))
+    """
+    with start(code, dsn) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "under way\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == "cancelled\ninterrupted []\n"
+    assert process.returncode == 0
