@@ -10,8 +10,9 @@ import gzip
 import pickle
 import signal
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import fsspec
@@ -22,13 +23,9 @@ import trove_async as trove
 from tests.sync.processes import run, start
 from trove_async.fs.fsspec import TroveFileSystem
 from trove_async.fs.fsspec_urls import PROTOCOLS
+from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
 
-
-@pytest.fixture(autouse=True)
-def registered() -> None:
-    """As the entry points of the installed package do."""
-    for protocol in PROTOCOLS:
-        fsspec.register_implementation(protocol, TroveFileSystem, clobber=True)
+OLD: Final = b"x" * 700_000
 
 
 @pytest.fixture
@@ -48,6 +45,10 @@ def memory() -> TroveFileSystem:
     made = TroveFileSystem(f"memory://{uuid4().hex}")
     made.mkdir("b")
     return made
+
+
+def test_every_protocol_is_registered() -> None:
+    assert {fsspec.get_filesystem_class(protocol) for protocol in PROTOCOLS} == {TroveFileSystem}
 
 
 class BodyError(Exception):
@@ -414,6 +415,62 @@ async def test_a_body_that_raises_in_a_coroutine(dsn: str) -> None:
             await file.write(b"x")
             raise BodyError
     assert await fs._find("b") == []
+
+
+WRITES: dict[str, Callable[[TroveFileSystem], Awaitable[object]]] = {
+    "append": lambda fs: _appended(fs),
+    "create": lambda fs: fs._pipe_file("b/new", b"new", mode="create"),
+    "move": lambda fs: fs._mv("b/old", "b/new"),
+    "remove": lambda fs: fs._rm("b", recursive=True),
+}
+
+
+async def _appended(fs: TroveFileSystem) -> None:
+    async with await fs.open_async("b/old", "ab") as file:
+        await file.write(b"new")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("delivery", Delivery)
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+async def test_cancelled_at_every_await_point(
+    write: Callable[[TroveFileSystem], Awaitable[object]], delivery: Delivery
+) -> None:
+    fs = TroveFileSystem(f"memory://{uuid4().hex}", asynchronous=True)
+
+    async def prepare() -> None:
+        await fs._makedirs("b", exist_ok=True)
+        await fs._pipe({"b/old": OLD})
+        if await fs._exists("b/new"):
+            await fs._rm_file("b/new")
+
+    async def check(outcome: Outcome[object]) -> None:
+        assert outcome.left_running == frozenset()
+        assert outcome.error is None
+        found = {name: info["size"] for name, info in (await fs._find("b", detail=True)).items()}
+        assert set(found.items()) <= {("b/old", len(OLD)), ("b/old", len(OLD) + 3), ("b/new", 3), ("b/new", len(OLD))}
+        assert found or write is WRITES["remove"]
+
+    assert await cancel_everywhere(lambda: write(fs), delivery, prepare=prepare, check=check) >= 1
+
+
+def test_other_file_systems_of_fsspec_can_use_it(memory: TroveFileSystem, tmp_path: Path) -> None:
+    mapper = memory.get_mapper("b/m")
+    mapper["a/b"] = b"1"
+    assert ([*mapper], mapper["a/b"], "none" in mapper) == (["a/b"], b"1", False)
+    assert mapper.getitems(["a/b", "none"], on_error="omit") == {"a/b": b"1"}
+    del mapper["a/b"]
+    with pytest.raises(KeyError):
+        mapper["a/b"]
+    within = fsspec.filesystem("dir", path="b/m", fs=memory)
+    with within.open("x", "wb") as file:
+        file.write(b"2")
+    assert (within.ls("", detail=False), memory.cat("b/m/x")) == (["x"], b"2")
+    url = f"filecache::trove+{memory._dsn}/b/m/x"
+    for content in (b"2", b"3"):
+        memory.pipe("b/m/x", content)
+        with fsspec.open(url, filecache={"cache_storage": str(tmp_path), "check_files": True}) as file:
+            assert file.read() == content
 
 
 def test_a_fork_after_use(dsn: str) -> None:

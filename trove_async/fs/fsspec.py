@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from glob import has_magic
 from inspect import isasyncgenfunction, iscoroutinefunction
 from pathlib import Path
@@ -257,16 +258,15 @@ class TroveFileSystem(ReadableFileSystem):
             created: Any = await open_file(store, bucket, key, "xb", **arguments)
             assert isinstance(created, BinaryWriter)
             return created
-        async with old:
-            kept = {"content_type": old.info.content_type, "metadata": old.info.metadata, **arguments}
-            writer: Any = await open_file(store, bucket, key, "wb", if_match=old.info.etag, **kept)
-            assert isinstance(writer, BinaryWriter)
-            try:
+        kept = {"content_type": old.info.content_type, "metadata": old.info.metadata, **arguments}
+        async with AsyncExitStack() as failing:
+            async with old:
+                writer: Any = await open_file(store, bucket, key, "wb", if_match=old.info.etag, **kept)
+                failing.push_async_callback(writer.abort)
                 async for chunk in old:
                     await writer.write(chunk)
-            except BaseException:
-                await writer.abort()
-                raise
+            failing.pop_all()
+        assert isinstance(writer, BinaryWriter)
         return writer
 
 
