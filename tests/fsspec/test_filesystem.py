@@ -21,6 +21,8 @@ from fsspec.callbacks import Callback
 
 import trove_async as trove
 from tests.sync.processes import run, start
+from trove_async import portal
+from trove_async.fs import open_sync_file
 from trove_async.fs.fsspec import TroveFileSystem
 from trove_async.fs.fsspec_urls import PROTOCOLS
 from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
@@ -82,6 +84,27 @@ def test_a_writer_that_is_dropped_publishes_nothing(fs: TroveFileSystem, mode: s
         del file
         gc.collect()
     assert fs.find("b") == []
+
+
+def test_an_interruption_while_a_file_is_opened_keeps_the_old_object(
+    fs: TroveFileSystem, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fs.pipe("b/k", b"old")
+    wait = portal._Call.wait
+
+    def interrupted(call: portal._Call[object]) -> None:
+        monkeypatch.setattr(portal._Call, "wait", wait)
+        wait(call)
+        raise KeyboardInterrupt
+
+    with trove.sync.open(dsn) as store:
+        for opening in (lambda: fs.open("b/k", "wb"), lambda: open_sync_file(store, "b", "k", "wb")):
+            monkeypatch.setattr(portal._Call, "wait", interrupted)
+            with pytest.warns(ResourceWarning, match="unclosed"):  # noqa: PT031 - the block is what is tested
+                with pytest.raises(KeyboardInterrupt):
+                    opening()
+                assert fs.cat("b/k") == b"old"  # by then the portal has let go of the call
+                gc.collect()
 
 
 def test_writes_of_others_are_seen_at_once(fs: TroveFileSystem, dsn: str) -> None:
@@ -373,6 +396,15 @@ def test_secrets_do_not_travel(dsn: str, settings: dict[str, Any], message: str)
     assert "secret" not in repr(fs)
     assert "hidden" not in repr(fs)
     assert "secret" not in fs._fs_token
+
+
+def test_secrets_of_a_configuration_do_not_travel() -> None:
+    config = {"stores": {"media": {"dsn": "s3://key:hidden@us-east-1"}}}
+    for fs in (TroveFileSystem("media", config=config), TroveFileSystem(name="media", config=config)):
+        with pytest.raises(trove.UnpicklableError, match="configuration holds a secret"):
+            pickle.dumps(fs)
+    with pytest.raises(trove.UnpicklableError, match="'secret'"):
+        pickle.dumps(TroveFileSystem("media", secret="hidden"))
 
 
 def test_pickling(fs: TroveFileSystem) -> None:

@@ -27,6 +27,7 @@ from trove_async.fs.file import open_file
 from trove_async.fs.fsspec_files import AsyncStream, FileReader, FileWriter, PackedWriter, TextFileWriter
 from trove_async.fs.fsspec_reading import ReadableFileSystem, progress_of
 from trove_async.fs.reading import BinaryReader
+from trove_async.fs.sync_file import boxed
 from trove_async.fs.writing import BinaryWriter
 from trove_async.portal import current
 from trove_async.reader import caller_location
@@ -221,7 +222,7 @@ class TroveFileSystem(ReadableFileSystem):
         return file if binary else TextFileWriter(file, **text)
 
     def _open(self, path: Any, mode: str = "rb", autocommit: bool = True, **kwargs: Any) -> Any:
-        (file,) = self._call(self._boxed, path, mode, kwargs)
+        (file,) = self._call(lambda: boxed(self._opened(path, mode, kwargs)))
         if isinstance(file, BinaryReader):
             file._set_origin(caller_location())
             return FileReader(self, path, current(), file)
@@ -231,10 +232,6 @@ class TroveFileSystem(ReadableFileSystem):
     async def open_async(self, path: Any, mode: str = "rb", **kwargs: Any) -> AsyncStream:
         """Open a file of bytes in the running loop."""
         return AsyncStream(self._path_of(path), await self._opened(path, mode, kwargs))
-
-    async def _boxed(self, path: Any, mode: str, arguments: Mapping[str, Any]) -> list[BinaryReader | BinaryWriter]:
-        """Return the file in a list: the portal would close, and so store, one that comes too late for its caller."""
-        return [await self._opened(path, mode, arguments)]
 
     async def _opened(self, path: Any, mode: str, arguments: Mapping[str, Any]) -> BinaryReader | BinaryWriter:
         if mode not in ("rb", "wb", "xb", "ab"):

@@ -13,7 +13,8 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.utils import isfilelike, stringify_path, tokenize
 
 from trove_async.driver.base import Layer
-from trove_async.dsn import check_no_secret, parse_dsn
+from trove_async.driver.opening import named_target
+from trove_async.dsn import DSN, NAMED, check_no_secret, is_name, parse_dsn
 from trove_async.errors import (
     InvalidArgumentError,
     LifetimeError,
@@ -57,6 +58,7 @@ class ReadableFileSystem(AsyncFileSystem):  # type: ignore[misc]
         for option in _FOR_FSSPEC:
             settings.pop(option, None)
         self._settings = settings
+        self._config = config
         self._name = name if dsn is None else None
         self._dsn = dsn if dsn is not None else f"trove://{name}"
         super().__init__(
@@ -118,14 +120,17 @@ class ReadableFileSystem(AsyncFileSystem):  # type: ignore[misc]
     # Pickling
 
     def _check_portable(self) -> None:
-        if "://" in self._dsn:
+        if is_name(self._dsn):
+            named_target(self._dsn, self._config).__reduce__()
+            dsn = DSN(NAMED)
+        else:
             dsn = parse_dsn(self._dsn)
-            check_no_secret(dsn, self._settings)
-            if dsn.scheme == "memory" and not dsn.host:
-                raise UnpicklableError(
-                    "a store in memory without a name is known only to its file system; use 'memory://NAME', or name a "
-                    "store in trove.toml and use 'trove://NAME'"
-                )
+        check_no_secret(dsn, self._settings)
+        if dsn.scheme == "memory" and not dsn.host:
+            raise UnpicklableError(
+                "a store in memory without a name is known only to its file system; use 'memory://NAME', or name a "
+                "store in trove.toml and use 'trove://NAME'"
+            )
 
     def __reduce__(self) -> Any:
         self._check_portable()

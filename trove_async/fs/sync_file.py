@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Awaitable
 from contextlib import suppress
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Unpack, final, overload
+from typing import IO, TYPE_CHECKING, Any, TypeVar, Unpack, final, overload
 
 from trove_async.errors import ForkedError
 from trove_async.fs.file import ReadBytes, ReadText, WriteBytes, WriteText, checked, open_file
@@ -21,10 +22,17 @@ from trove_async.types import ObjectInfo
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["SyncReader", "SyncTextReader", "SyncTextWriter", "SyncWriter", "open_sync_file"]
+__all__ = ["SyncReader", "SyncTextReader", "SyncTextWriter", "SyncWriter", "boxed", "open_sync_file"]
+
+R = TypeVar("R")
 
 _BUFFER = 64 * 1024
 """Bytes that are exchanged with the loop at once; each exchange takes some 50 microseconds."""
+
+
+async def boxed(opening: Awaitable[R]) -> list[R]:
+    """Return a file in a list: the portal would close, and so store, one that comes too late for its caller."""
+    return [await opening]
 
 
 class _RawReader(io.RawIOBase):
@@ -275,7 +283,7 @@ def open_sync_file(
     """
     binary_mode, text = checked(bucket, key, mode, encoding, errors, newline, arguments)
     portal = store._portal
-    file = portal.call(lambda: open_file(store._async, bucket, key, binary_mode, **arguments))
+    (file,) = portal.call(boxed, open_file(store._async, bucket, key, binary_mode, **arguments))
     if isinstance(file, BinaryReader):
         file._set_origin(caller_location())
         reader = SyncReader(portal, file)
