@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import stat
@@ -13,6 +14,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -466,6 +468,44 @@ async def test_a_put_whose_flush_hangs_while_its_store_is_closed_stores_nothing(
     await until(lambda: flushers() == 0)
     await until(lambda: list((tmp_path / ".trove/tmp").iterdir()) == [])
     assert list((tmp_path / "b").iterdir()) == []
+
+
+async def test_an_operation_whose_loop_was_closed_during_a_flush_gives_up_its_lock(disk: Disk, tmp_path: Path) -> None:
+    gates = {str(tmp_path / bucket): threading.Event() for bucket in ("b", "c")}
+
+    def wait(path: str) -> None:
+        assert path not in gates or gates[path].wait(BOUND)
+
+    async def open_store() -> trove.Trove:
+        store = await trove.open(f"local://{tmp_path}")
+        for bucket in ("b", "c"):
+            await store.create_bucket(bucket)
+        disk.fail = wait
+        disk.log.clear()
+        return store
+
+    def abandon() -> list[Any]:
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda loop, context: None)
+        store = loop.run_until_complete(open_store())
+        puts = [loop.create_task(store.put(bucket, "k", b"data")) for bucket in ("b", "c")]
+        loop.run_until_complete(until(lambda: all(("begin", path) in disk.log for path in gates)))
+        loop.close()
+        return [store, *puts]
+
+    held = await asyncio.to_thread(abandon)
+    gates[str(tmp_path / "b")].set()
+    await until(lambda: disk.log[-1] == ("end", str(tmp_path / "b")))
+    await until(lambda: held[0].driver._quick._exchange.queue.empty())
+    gates[str(tmp_path / "c")].set()
+    async with asyncio.timeout(BOUND), trove.open(f"local://{tmp_path}") as store:
+        await store.put("c", "k", b"again")
+        assert await store.read("c", "k") == b"again"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        held.clear()
+        gc.collect()
+    await until(lambda: flushers() == 0)
 
 
 async def test_a_child_that_is_forked_during_a_flush_disturbs_nothing(

@@ -166,8 +166,33 @@ class _Exchange:
                 try:
                     self.loop.call_soon_threadsafe(self.deliver)
                 except RuntimeError:
-                    break  # the loop was closed before the store
+                    self._do_without_loop()
         self.workers.discard(worker)
+
+    def _do_without_loop(self) -> None:
+        """End what has begun, and may hold locks, after the loop was closed before the store."""
+        self.stop()
+        while self.done:
+            job = self.done.popleft()
+            if type(job.result) is Suspended:
+                job.resume, job.result = partial(job.result.abandon, _closed()), None
+                self.queue.put(job)
+            else:
+                job.drop()
+        self.woken = False  # for the next results
+
+    def stop(self) -> None:
+        """Make the operations that run, wait for a flush or are in the queue end at their next checkpoint."""
+        running = [worker.job for worker in list(self.workers)]
+        waiting: list[_Job | None] = []
+        with suppress(Empty):
+            while True:
+                waiting.append(self.queue.get_nowait())
+        for job in (*running, *list(self.flushing), *waiting):
+            if job is not None and job.ending is None:
+                job.ending = _closed
+        for queued in waiting:
+            self.queue.put(queued)
 
     def passes_on(self, job: _Job, flush: Flush) -> bool:
         """Have the flush that a job waits for made by another thread, or make it here; return whether it was passed on.
@@ -427,27 +452,10 @@ class Workers:
                 for job in list(self._suspended):
                     self._abandon(job, ClosedError("the store was closed while the operation waited for others"))
                 if quarters >= 3:
-                    self._stop()
+                    self._exchange.stop()
         except asyncio.CancelledError:
-            self._stop()
+            self._exchange.stop()
             raise
-
-    def _stop(self) -> None:
-        """Make the operations that run or are in the queue end at their next checkpoint."""
-        for worker in list(self._exchange.workers):
-            if (job := worker.job) is not None and job.ending is None:
-                job.ending = _closed
-        for job in list(self._exchange.flushing):
-            if job.ending is None:
-                job.ending = _closed
-        queue, waiting = self._exchange.queue, []
-        with suppress(Empty):
-            while True:
-                waiting.append(queue.get_nowait())
-        for queued in waiting:
-            if queued is not None and queued.ending is None:
-                queued.ending = _closed
-            queue.put(queued)
 
     async def aclose(self, last: Callable[[], object] | None = None) -> None:
         """Drain the pool and end the threads; idempotent.
