@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 P = TypeVar("P")
-_FEW: Final = 4
+_FEW: Final = 8
 """How many parts are under way at once at first."""
 
 _COPIES: Final = 12
