@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 from fsspec.tests import abstract
 
-from tests.fs.conftest import BACKENDS
+from tests.drivers.local_harness import LocalHarness
+from tests.fs import conftest
+from tests.sftp.harness import SFTPHarness
 from trove_async.fs.fsspec import TroveFileSystem
+
+# Those with a folder have one of their own, which is removed at the end.
+BACKENDS: Final = {**conftest.BACKENDS, "local": LocalHarness(), "sshd": SFTPHarness("sshd")}
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def place(request: pytest.FixtureRequest) -> Iterator[tuple[TroveFileSystem, str]]:
     """A file system with a bucket."""
-    dsn = BACKENDS[request.param].dsn()
+    backend = BACKENDS[request.param]
+    dsn = backend.dsn()
     assert dsn is not None
     fs = TroveFileSystem(dsn)
     bucket = f"fsspec-{uuid.uuid4().hex[:12]}"
     fs.mkdir(bucket)
     yield fs, bucket
     fs.rm(bucket, recursive=True)
+    asyncio.run(backend.stop())
 
 
 class Fixtures(abstract.AbstractFixtures):  # type: ignore[misc]
