@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -42,6 +43,7 @@ class LocalHarness(Harness):
     def root(self) -> Path:
         if self._root is None:
             self._root = Path(tempfile.mkdtemp(prefix="trove-local-"))
+            atexit.register(shutil.rmtree, self._root, ignore_errors=True)  # for users that do not call `stop`
         return self._root
 
     async def stop(self) -> None:
