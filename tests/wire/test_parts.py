@@ -233,6 +233,18 @@ async def test_parts_of_a_stream_are_held_within_the_budget_and_one_beside_it() 
     assert budget.held == 0
 
 
+async def test_the_last_parts_of_a_stream_hold_their_memory_until_they_are_sent() -> None:
+    budget, gate = MemoryBudget(20 * PART), asyncio.Event()
+    upload = Parts(gate)
+    putting = asyncio.create_task(put(upload, stream(DATA[: 4 * PART]), budget))
+    await upload.four.wait()
+    await turns()  # no part is left to read
+    assert budget.held == 3 * PART
+    gate.set()
+    await putting
+    assert budget.held == 0
+
+
 @pytest.mark.parametrize("size", [0, PART - 1])
 async def test_with_less_memory_than_a_part_there_is_one_at_once(size: int) -> None:
     budget = MemoryBudget(size)

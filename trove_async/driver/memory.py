@@ -133,8 +133,7 @@ class Share:
         return 0
 
     def give(self, amount: int) -> None:
-        """Give back a piece, which has taken so much of the budget; `close` may have done so already."""
-        amount = min(amount, self._held)
+        """Give back a piece, which has taken so much of the budget."""
         self._pieces -= 1
         self._held -= amount
         self._budget.give(amount)
@@ -142,6 +141,6 @@ class Share:
             self._waiting.cancel()
 
     def close(self) -> None:
-        """Give back what is still held."""
+        """Give back what pieces still hold that were given up."""
         self._budget.give(self._held)
         self._pieces = self._held = 0

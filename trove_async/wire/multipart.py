@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from typing import Final, Generic, TypeVar
 
@@ -223,9 +223,11 @@ async def put_in_parts(
     with many_requests():
         while True:
             upload = new_upload()
-            jobs = _jobs(upload, body, source, first, plan)
             try:
-                return await make_of_parts(upload, jobs, pace=Pace(concurrency, _FEW), timeout=timeout)
+                # The jobs end before their parts do, so that the share is not theirs to close.
+                with closing(Share(BUDGET.get() or MemoryBudget(TRANSFER_MEMORY))) as share:
+                    jobs = _jobs(upload, body, source, first, plan, share)
+                    return await make_of_parts(upload, jobs, pace=Pace(concurrency, _FEW), timeout=timeout)
             except ConflictError as error:
                 if error.ambiguous or not body.replayable:
                     raise
@@ -242,26 +244,22 @@ async def again(body: Body, plan: PartPlan) -> tuple[PartSource, list[Chunk]]:
 
 
 async def _jobs(
-    upload: Upload[P], body: Body, source: PartSource, first: list[Chunk], plan: PartPlan
+    upload: Upload[P], body: Body, source: PartSource, first: list[Chunk], plan: PartPlan, share: Share
 ) -> AsyncGenerator[Callable[[], Awaitable[P]], None]:
     """Yield what stores each part, which is read only when there is someone to send it, and memory for it."""
-    share = Share(BUDGET.get() or MemoryBudget(TRANSFER_MEMORY))
 
     async def store(number: int, pieces: Sequence[Piece], held: int) -> P:
         part = await upload.send(number, pieces)
         share.give(held)
         return part
 
-    try:
-        pieces: Sequence[Piece] = first
-        number, held = 1, await share.take(0)
-        while True:
-            yield partial(store, number, pieces, held)
-            if source.ended:
-                return
-            number += 1
-            size = plan.size_for(number, body.size)
-            held = await share.take(size) if source.holds else 0
-            pieces = await source.take_pieces(size)
-    finally:
-        share.close()
+    pieces: Sequence[Piece] = first
+    number, held = 1, await share.take(0)
+    while True:
+        yield partial(store, number, pieces, held)
+        if source.ended:
+            return
+        number += 1
+        size = plan.size_for(number, body.size)
+        held = await share.take(size) if source.holds else 0
+        pieces = await source.take_pieces(size)
