@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -119,3 +120,20 @@ async def test_an_object_of_several_parts_goes_by_its_time(copies: Copies) -> No
     part = await copies.store.upload_part(copies.bucket, "tree/d0/00", upload, 1, data)
     await copies.store.complete_multipart(copies.bucket, "tree/d0/00", upload, [part])
     assert await copies.into() == {Outcome.COPIED: FILES}
+
+
+async def test_files_that_cannot_be_read_go_by_their_time(
+    copies: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await copies.into()
+    await copies.out(tmp_path / "target")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("trove_async.transfers.looking.open", refuse, raising=False)
+    assert await copies.into() == {Outcome.UNCHANGED: FILES}
+    assert await copies.out(tmp_path / "target") == {Outcome.UNCHANGED: FILES}
+    (tmp_path / "target" / "d0" / "00").write_bytes(b"xx" * 100)
+    assert await copies.out(tmp_path / "target") == {Outcome.COPIED: 1, Outcome.UNCHANGED: FILES - 1}
+    assert (tmp_path / "target" / "d0" / "00").read_bytes() == b"00" * 100

@@ -52,15 +52,18 @@ def look_at(path: str, *, read: bool) -> Look:
 
     Args:
         path: of the file.
-        read: read a small one.
+        read: read a small one, if that is possible: a copy that needs the bytes raises why it is not.
 
     Raises:
-        OSError: it is a directory or another kind of non-file, or cannot be accessed.
+        OSError: it is a directory or another kind of non-file, or its state cannot be read.
     """
     # Described before it is read: a file that changes meanwhile has another time, and is copied again next time.
     described = describe_file(path)
     if described is None or described.size > SMALL or not read:
         return Look(described)
-    with open(path, "rb", buffering=0) as file:
-        content = file.read(described.size + 1) or b""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            content = file.read(described.size + 1) or b""
+    except OSError:
+        return Look(described)
     return Look(described, content if len(content) == described.size else None)
