@@ -56,7 +56,7 @@ class _AzureCall(Call):
 
 
 class Client(ServiceClient[_AzureCall]):
-    """Sends the requests of one store. Every body is in memory, so that every request can be sent again.
+    """Sends the requests of one store. Every body is in memory or in a file, so that every request can be sent again.
 
     Args:
         account: signs the requests.

@@ -36,7 +36,7 @@ class _GCSCall(Call):
 
 
 class Client(ServiceClient[_GCSCall]):
-    """Sends the requests of one store. Every body is in memory, so that every request can be sent again.
+    """Sends the requests of one store. Every body is in memory or in a file, so that every request can be sent again.
 
     Args:
         settings: of the store.

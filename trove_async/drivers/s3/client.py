@@ -41,7 +41,7 @@ class _S3Call(Call):
 
 
 class Client(ServiceClient[_S3Call]):
-    """Sends a store's requests without the SDK. Every body is in memory, so every request can be retried.
+    """Sends a store's requests without the SDK. Every body is in memory or in a file, so every request can be retried.
 
     Args:
         settings: of the store.
