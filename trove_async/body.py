@@ -301,14 +301,20 @@ class Body:
         if self._on_progress is not None:
             try:
                 self._on_progress(self.taken, self.size)
+            except (StopIteration, StopAsyncIteration) as error:
+                raise escaped(error) from error
             except Exception as error:
                 self.failure = error
                 raise
 
     def _load(self, start: int, size: int) -> bytes:
-        assert self._source.descriptor is not None
+        descriptor = self._source.descriptor
+        assert descriptor is not None
         try:
-            data = os.pread(self._source.descriptor, size, start)
+            data = os.pread(descriptor, size, start)
+            # Some file systems return less than there is.
+            while len(data) < size and (more := os.pread(descriptor, size - len(data), start + len(data))):
+                data += more
             if len(data) < size:
                 raise BodySizeError(self._shorter(start + len(data)))
         except Exception as error:

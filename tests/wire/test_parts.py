@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from trove_async.body import Body, FileSlice, Piece, loaded
+from trove_async.body import Body, FileSlice, Piece, Progress, loaded
 from trove_async.cancellation import finish
 from trove_async.driver.memory import MemoryBudget, spending
 from trove_async.driver.pace import Pace
 from trove_async.driver.part_plan import PartPlan
 from trove_async.driver.retry import Budget, Retries, RetryPolicy
-from trove_async.errors import BodySizeError
+from trove_async.errors import BodySizeError, BodySourceError
 from trove_async.testing.injection import Delivery, Outcome, cancel_everywhere
 from trove_async.types import ObjectInfo
 from trove_async.wire.multipart import Upload, put_in_parts
@@ -204,8 +205,10 @@ async def stream(data: bytes = DATA) -> AsyncIterator[bytes]:
         yield data[start : start + 500_000]
 
 
-async def put(upload: Parts, data: object, budget: MemoryBudget, *, concurrency: int = 8) -> ObjectInfo:
-    body = Body(data)
+async def put(
+    upload: Parts, data: object, budget: MemoryBudget, *, concurrency: int = 8, on_progress: Progress | None = None
+) -> ObjectInfo:
+    body = Body(data, on_progress=on_progress)
     try:
         await body.prepare()
         if body.buffer is not None:
@@ -315,6 +318,27 @@ async def test_a_file_that_grows_fails(tmp_path: Path) -> None:
     gate.set()
     with pytest.raises(BodySizeError, match="the file grew"):
         await putting
+    assert not upload.open
+
+
+async def test_a_file_system_may_return_less_than_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda descriptor, size, start: pread(descriptor, min(size, 300_000), start))
+    upload = Parts()
+    await put(upload, path, MemoryBudget(0))
+    assert upload.data == DATA
+
+
+async def test_a_progress_callback_of_a_file_that_raises_stop_iteration_fails_as_that_of_a_stream(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    upload, steps = Parts(), iter(range(5))
+    with pytest.raises(BodySourceError, match="raised StopIteration"):
+        await put(upload, path, MemoryBudget(0), on_progress=lambda *_: next(steps))
     assert not upload.open
 
 
