@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 import trove_async
 from tests.servers import running
 
-__all__ = ["CLIENTS", "KEY", "MIB", "Client", "Transfer", "contents", "open_store"]
+__all__ = ["CLIENTS", "KEY", "MIB", "Client", "Transfer", "command_environment", "contents", "open_store"]
 
 MIB: Final = 1024 * 1024
 KEY: Final = "large"
@@ -50,6 +50,21 @@ async def contents(size: int) -> AsyncIterator[bytes]:
 
 async def _size(path: Path) -> int:
     return (await asyncio.to_thread(path.stat)).st_size
+
+
+def command_environment() -> dict[str, str]:
+    """Return the variables that tell commands the keys of the server, and rclone that its ``ceph:`` is the server."""
+    server = running("ceph")
+    return {
+        "AWS_ACCESS_KEY_ID": server.access_key,
+        "AWS_SECRET_ACCESS_KEY": server.secret_key,
+        "AWS_DEFAULT_REGION": server.region,
+        "RCLONE_CONFIG_CEPH_TYPE": "s3",
+        "RCLONE_CONFIG_CEPH_PROVIDER": "Ceph",
+        "RCLONE_CONFIG_CEPH_ENDPOINT": server.endpoint,
+        "RCLONE_CONFIG_CEPH_REGION": server.region,
+        "RCLONE_CONFIG_CEPH_ENV_AUTH": "true",
+    }
 
 
 # This library

@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from typing import Final, NamedTuple
 
 import trove_async
+from benchmarks.limited_clients import command_environment
 from tests.servers import running
 
 _IMPORTS: Final = {
@@ -62,21 +63,6 @@ def _commands(local: str) -> Iterator[tuple[str, list[str]]]:
             print(f"{command[0]} is not installed")
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment of all processes: keys of Ceph, which every client takes from it."""
-    server = running("ceph")
-    return {
-        **os.environ,
-        "AWS_ACCESS_KEY_ID": server.access_key,
-        "AWS_SECRET_ACCESS_KEY": server.secret_key,
-        "AWS_DEFAULT_REGION": server.region,
-        "RCLONE_CONFIG_CEPH_TYPE": "s3",
-        "RCLONE_CONFIG_CEPH_PROVIDER": "Ceph",
-        "RCLONE_CONFIG_CEPH_ENDPOINT": server.endpoint,
-        "RCLONE_CONFIG_CEPH_ENV_AUTH": "true",
-    }
-
-
 def _run(command: list[str], environment: Mapping[str, str]) -> _Run:
     started = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -93,7 +79,7 @@ def _run(command: list[str], environment: Mapping[str, str]) -> _Run:
 
 def _compare(commands: Mapping[str, list[str]], rounds: int) -> None:
     """Measure, and print a table."""
-    environment = _environment()
+    environment = {**os.environ, **command_environment()}
     found: dict[str, list[_Run]] = {name: [] for name in commands}
     for number in range(rounds + 1):
         for name in commands if number % 2 == 0 else reversed(list(commands)):

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import trove_async as trove
-from benchmarks.limited_clients import open_store
+from benchmarks.limited_clients import command_environment, open_store
 from tests.servers import running
 
 _A_DIRECTORY: Final = 250
@@ -109,14 +109,7 @@ class _Ceph(_Place):
         server = running("ceph")
         self.environment = {
             "TROVE_DSN": f"s3://{server.access_key}:{server.secret_key}@{server.region}?endpoint={server.endpoint}",
-            "AWS_ACCESS_KEY_ID": server.access_key,
-            "AWS_SECRET_ACCESS_KEY": server.secret_key,
-            "AWS_DEFAULT_REGION": server.region,
-            "RCLONE_CONFIG_CEPH_TYPE": "s3",
-            "RCLONE_CONFIG_CEPH_PROVIDER": "Ceph",
-            "RCLONE_CONFIG_CEPH_ENDPOINT": server.endpoint,
-            "RCLONE_CONFIG_CEPH_ENV_AUTH": "true",
-            "RCLONE_CONFIG_CEPH_REGION": server.region,
+            **command_environment(),
         }
 
     def name(self, client: str, folder: str) -> str:
