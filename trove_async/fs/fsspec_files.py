@@ -88,8 +88,9 @@ class PackedWriter(io.BufferedIOBase):
         """Close the file without storing anything; idempotent."""
         if not self.closed:
             super().close()
+            self._file._raw.abort()  # first, since some packers close the file, which would store it
             self._packer.close()
-            self._file.abort()
+            self._file.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
