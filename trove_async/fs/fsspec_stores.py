@@ -23,7 +23,7 @@ class LoopStores:
         loop = asyncio.get_running_loop()
         entry = self._entries.get(loop)
         if entry is None:
-            for other in [other for other in self._entries if other.is_closed()]:
+            for other in [other for other in list(self._entries) if other.is_closed()]:  # other threads add their loops
                 self._entries.pop(other, None)
             entry = self._entries[loop] = _Entry()
         async with entry.lock:
