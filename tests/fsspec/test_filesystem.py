@@ -7,6 +7,7 @@ import asyncio
 import errno
 import gc
 import gzip
+import io
 import pickle
 import signal
 import threading
@@ -18,6 +19,7 @@ from uuid import uuid4
 import fsspec
 import pytest
 from fsspec.callbacks import Callback
+from fsspec.compression import compr
 
 import trove_async as trove
 from tests.sync.processes import run, start
@@ -339,6 +341,88 @@ def test_copies_and_moves(fs: TroveFileSystem) -> None:
     assert fs.cat("b/copy/1") == b"1"
     fs.touch("b/copy/1")
     assert fs.cat("b/copy/1") == b""
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "recursive"),
+    [
+        ("b/d/k", "/b/d/k", False),
+        ("b/d/k", "b/d", False),
+        ("b/d/sub", "b/d", True),
+        ("b/d", "trove://b/d/", True),
+    ],
+)
+def test_what_is_moved_onto_itself_stays(fs: TroveFileSystem, source: str, target: str, recursive: bool) -> None:
+    fs.pipe({"b/d/k": b"1", "b/d/sub/l": b"2"})
+    if target.endswith("/"):
+        source = f"{source}/"
+    fs.mv(source, target, recursive=recursive)
+    assert fs.find("b") == ["b/d/k", "b/d/sub/l"]
+
+
+def test_a_move_in_which_objects_would_replace_each_other_is_refused(fs: TroveFileSystem) -> None:
+    fs.pipe({"b/d/k": b"1", "b/d/d/k": b"2"})
+    with pytest.raises(ValueError, match="one object would replace another that is moved"):
+        fs.mv("b/d/", "b/d/d", recursive=True)
+    with pytest.raises(ValueError, match="one object would replace another that is moved"):
+        fs.mv(["b/d/k", "b/d/d/k"], "b/other/")
+    assert fs.cat("b", recursive=True) == {"b/d/k": b"1", "b/d/d/k": b"2"}
+
+
+def test_a_tree_is_moved_with_all_its_keys(memory: TroveFileSystem) -> None:
+    memory.pipe({"b/d/k": b"1", "b/d//l": b"2", "b/d/sub/../m": b"3", "b/other": b"4"})
+    memory.mv("b/d", "b/e", recursive=True)
+    assert memory.find("b") == ["b/e//l", "b/e/k", "b/e/sub/../m", "b/other"]
+    memory.mv("b", "new", recursive=True)
+    assert memory.ls("") == [{**memory.info("new"), "created": memory.ls("")[0]["created"]}]
+    assert len(memory.find("new")) == 4
+    memory.mv("new/e/", "newer", recursive=True)
+    assert memory.find("newer") == ["newer//l", "newer/k", "newer/sub/../m"]
+    with pytest.raises(IsADirectoryError):
+        memory.mv("newer/k", "none", recursive=True)
+    with pytest.raises(IsADirectoryError):
+        memory.mv("newer/sub", "newer/x")
+
+
+def test_marks_of_directories_go_with_a_tree_unless_they_hold_bytes(dsn: str, fs: TroveFileSystem) -> None:
+    with trove.sync.open(dsn) as store:
+        store.put("b", "d/", b"")
+        store.put("b", "d/sub/", b"bytes")
+        store.put("b", "d/k", b"1")
+        fs.mv("b/d", "b/e", recursive=True)
+        assert [each.key for each in store.list("b")] == ["d/sub/", "e/k"]
+    with pytest.raises(OSError, match="not empty"):
+        fs.rmdir("b/d/sub")
+
+
+def test_removing_trees_one_in_the_other(fs: TroveFileSystem) -> None:
+    fs.pipe({"b/d/k": b"1", "b/d/sub/l": b"2", "b/d.txt": b"3"})
+    fs.rm(["b/d/sub", "b/d", "b/d/sub/l"], recursive=True)
+    assert fs.find("b") == ["b/d.txt"]
+
+
+def test_a_packer_that_closes_its_file_publishes_nothing_after_an_error(
+    fs: TroveFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closing(io.BytesIO):
+        """Closes the file beneath, as the writer of zstandard does."""
+
+        def __init__(self, file: Any, mode: str) -> None:
+            super().__init__()
+            self._file = file
+
+        def close(self) -> None:
+            self._file.write(self.getvalue())
+            self._file.close()
+
+    monkeypatch.setitem(compr, "closing", Closing)
+    with pytest.raises(BodyError), fs.open("b/k", "wb", compression="closing") as file:  # noqa: PT012 - the block is what is tested
+        file.write(b"half")
+        raise BodyError
+    assert fs.find("b") == []
+    with fs.open("b/k", "wb", compression="closing") as file:
+        file.write(b"whole")
+    assert fs.cat("b/k") == b"whole"
 
 
 def test_signing() -> None:

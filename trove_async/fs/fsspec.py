@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from glob import has_magic
 from inspect import isasyncgenfunction, iscoroutinefunction
 from pathlib import Path
 from typing import Any, Final
 
+from fsspec.asyn import _get_batch_size
 from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.compression import compr
 from fsspec.core import get_compression
 from fsspec.spec import AbstractFileSystem
 
+from trove_async.concurrency import several
 from trove_async.errors import (
     BucketNotEmptyError,
     InvalidArgumentError,
@@ -97,9 +100,12 @@ class TroveFileSystem(ReadableFileSystem):
         else:
             await store.copy(bucket, key, bucket, key)  # which changes the time
 
-    async def _cp_file(self, path1: Any, path2: Any, **kwargs: Any) -> None:
+    async def _cp_file(self, path1: Any, path2: Any, plan: dict[str, str] | None = None, **kwargs: Any) -> None:
+        if plan is not None:  # of `_mv`
+            plan[self._path_of(path1)] = self._path_of(path2)
+            return
         bucket, key = self._split(path1)
-        if not key:
+        if not key or (not self._split(path2)[1] and await self._isdir(path1)):
             await self._makedirs(path2, exist_ok=True)
             return
         store = await self._store()
@@ -110,11 +116,57 @@ class TroveFileSystem(ReadableFileSystem):
                 raise
 
     async def _mv(
-        self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any
+        self,
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        batch_size: int | None = None,
     ) -> None:
-        if path1 != path2:
-            await self._copy(path1, path2, recursive=recursive, maxdepth=maxdepth, on_error="raise", **kwargs)
-            await self._rm(path1, recursive=recursive, maxdepth=maxdepth)
+        """Copy each object, and then delete it if it is still the same; what has the path already stays.
+
+        Raises:
+            InvalidArgumentError: one object would replace another that is moved; nothing was moved.
+        """
+        if self._path_of(path1) == self._path_of(path2):
+            return
+        plan: dict[str, str] = {}
+        await self._copy(path1, path2, recursive=recursive, maxdepth=maxdepth, on_error="raise", plan=plan)
+        if not plan:
+            raise IsADirectoryError(errno.EISDIR, "it is a directory; use recursive=True", str(path1))
+        moves = {source: target for source, target in plan.items() if source != target}
+        if len({*moves, *moves.values()}) < 2 * len(moves):
+            raise InvalidArgumentError(f"mv {path1!r} to {path2!r}: one object would replace another that is moved")
+        store = await self._store()
+        directories: list[str] = []
+        for source, target in moves.items():
+            if not ("/" in source and "/" in target) and await self._isdir(source):
+                await self._makedirs(target, exist_ok=True)
+                directories.append(source)
+
+        async def move(source: str, target: str) -> None:
+            try:
+                await store.move(*self._object(source), *self._object(target))
+            except ObjectNotFoundError:
+                if not recursive:
+                    raise
+                directories.append(source)
+
+        calls = [partial(move, *each) for each in moves.items() if each[0] not in directories]
+        limit = batch_size or self.batch_size or _get_batch_size(nofiles=True)
+        await several(calls, limit=limit if limit > 0 else len(calls))
+        if maxdepth is None:
+            for directory in _outermost(directories):
+                await self._rm_marks(store, directory)
+
+    async def _rm_marks(self, store: Trove, path: str) -> None:
+        """Remove the empty objects that mark directories in a tree, and the bucket if the path is one."""
+        bucket, key = self._split(path)
+        below = store.list(bucket, f"{key}/" if key else "")
+        marks = (each.key async for each in below if each.key.endswith("/") and not each.size)
+        await store.delete_many(bucket, marks)
+        if not key:
+            await self._rmdir(path)
 
     async def _mkdir(self, path: Any, create_parents: bool = True, **kwargs: Any) -> None:
         bucket, key = self._split(path)
@@ -151,7 +203,7 @@ class TroveFileSystem(ReadableFileSystem):
             await self._rm_file(path)
             return
         if whole:
-            for each in paths:
+            for each in _outermost(paths):
                 await self._rm_tree(each)
             return
         store = await self._store()
@@ -195,7 +247,7 @@ class TroveFileSystem(ReadableFileSystem):
         if not held:
             await store.head(bucket, key)
             raise NotADirectoryError(errno.ENOTDIR, "it is an object", f"{bucket}/{key}")
-        if [each.key for each in held] != [f"{key}/"]:
+        if any(each.key != f"{key}/" or each.size for each in held):
             raise OSError(errno.ENOTEMPTY, "the directory is not empty; rm with recursive=True", f"{bucket}/{key}")
         await store.delete(bucket, f"{key}/")  # an object that some tools store to mark a directory
 
@@ -265,6 +317,15 @@ class TroveFileSystem(ReadableFileSystem):
             failing.pop_all()
         assert isinstance(writer, BinaryWriter)
         return writer
+
+
+def _outermost(paths: Iterable[str]) -> list[str]:
+    """Leave out the paths that are below another one."""
+    kept: list[str] = []
+    for path in sorted(paths, key=lambda path: path.split("/")):
+        if not kept or not f"{path}/".startswith(f"{kept[-1]}/"):
+            kept.append(path)
+    return kept
 
 
 def _blocking(name: str) -> Any:
