@@ -26,6 +26,11 @@ class Opening(Generic[T]):
         def __getattr__(self, name: str) -> NoReturn:
             raise AttributeError(f"this is not open yet: use 'async with … as x' or 'x = await …', and then x.{name}")
 
+        def __enter__(self) -> NoReturn:
+            raise TypeError("use 'async with'; code without asyncio opens its store by trove_async.sync.open")
+
+        __exit__ = __enter__  # which `with` looks for before it enters
+
     def __await__(self) -> Generator[object, None, T]:
         return self._open().__await__()
 

@@ -21,8 +21,8 @@ import trove_async as trove
 from tests.fs.conftest import BACKENDS
 from tests.sync.processes import run
 from trove_async import sync
-from trove_async.errors import ObjectChangedError
-from trove_async.fs import open_sync_file
+from trove_async.errors import InvalidArgumentError, ObjectChangedError
+from trove_async.fs import open_file, open_sync_file
 from trove_async.fs.reading import BLOCK
 
 LARGE = random.Random(1).randbytes(9 * BLOCK + 17)
@@ -261,3 +261,14 @@ def types_as_checked(t: sync.Trove) -> None:
         f.write(line.encode())
     info: trove.ObjectInfo | None = f.info
     assert info
+
+
+@pytest.mark.asyncio
+async def test_a_store_of_the_other_kind_is_refused_with_the_function_to_use(store: sync.Trove) -> None:
+    without_asyncio: Any = store
+    with pytest.raises(InvalidArgumentError, match="use open_sync_file"):
+        open_file(without_asyncio, "b", "k")
+    async with trove.open("memory://") as t:
+        with_asyncio: Any = t
+        with pytest.raises(InvalidArgumentError, match="use open_file"):
+            open_sync_file(with_asyncio, "b", "k")

@@ -439,6 +439,8 @@ async def test_what_is_not_open_yet_says_so() -> None:
     unopened: Any = trove_async.open("memory://")
     with pytest.raises(AttributeError, match=r"not open yet: use 'async with .* and then x\.put"):
         unopened.put("b", "k", b"")
+    with pytest.raises(TypeError, match=r"'async with'; .* trove_async\.sync\.open"), unopened:
+        pass
     one_layer: Any = trove_async.Limit(8)
     with pytest.raises(InvalidArgumentError, match=r"layers=\[Limit\(8\)\]"):
         trove_async.open("memory://", layers=one_layer)

@@ -106,6 +106,10 @@ def open_file(
         ObjectAlreadyExistsError: mode ``x``, when opened or closed; the object exists.
         UnsupportedError: mode ``x``; the store cannot promise that it replaces nothing.
     """
+    if not isinstance(store, Trove):
+        raise InvalidArgumentError(
+            f"open_file needs an open trove_async.Trove, not {type(store)}; without asyncio, use open_sync_file"
+        )
     binary_mode, text = checked(bucket, key, mode, encoding, errors, newline, arguments)
 
     async def opening() -> AsyncFile[Any]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, TypeVar, Unpack, final, overload
 
-from trove_async.errors import ForkedError
+from trove_async.errors import ForkedError, InvalidArgumentError
 from trove_async.fs.file import ReadBytes, ReadText, WriteBytes, WriteText, checked, open_file
 from trove_async.fs.reading import BinaryReader
 from trove_async.fs.writing import BinaryWriter
@@ -281,6 +281,10 @@ def open_sync_file(
     Raises:
         TroveError: as `open_file`.
     """
+    if not isinstance(store, Trove):
+        raise InvalidArgumentError(
+            f"open_sync_file needs an open trove_async.sync.Trove, not {type(store)}; with asyncio, use open_file"
+        )
     binary_mode, text = checked(bucket, key, mode, encoding, errors, newline, arguments)
     portal = store._portal
     (file,) = portal.call(boxed, open_file(store._async, bucket, key, binary_mode, **arguments))
