@@ -29,12 +29,12 @@ class Copies:
         self.store, self.bucket, self.folder = store, bucket, folder
         self._counting = trove_async.unwrap(store.driver, Counting)
 
-    async def into(self, **options: bool) -> Counter[Outcome]:
-        async def jobs() -> AsyncIterator[Job]:
-            async for found in files_below(str(self.folder)):
-                yield Job(found.end, StoredObject(self.store, self.bucket, f"tree/{found.name}"), found.size)
+    async def jobs(self) -> AsyncIterator[Job]:
+        async for found in files_below(str(self.folder)):
+            yield Job(found.end, StoredObject(self.store, self.bucket, f"tree/{found.name}"), found.size)
 
-        return await self._run(jobs(), **options)
+    async def into(self, **options: bool) -> Counter[Outcome]:
+        return await self._run(self.jobs(), **options)
 
     async def out(self, folder: Path, **options: bool) -> Counter[Outcome]:
         async def jobs() -> AsyncIterator[Job]:
@@ -95,6 +95,29 @@ async def test_a_file_with_another_time_and_the_same_bytes_is_unchanged(copies: 
     os.utime(copies.folder / "d0" / "00", (1, 1))
     assert await copies.into() == {Outcome.UNCHANGED: FILES}
     assert (await copies.store.head(copies.bucket, "tree/d0/00")).metadata == before.metadata
+
+
+async def test_a_preview_says_what_the_copy_does(copies: Copies) -> None:
+    await copies.into()
+    os.utime(copies.folder / "d0" / "00", (1, 1))
+    (copies.folder / "d1" / "01").write_bytes(b"xx" * 100)
+    os.utime(copies.folder / "d1" / "01", (1, 1))
+    transfer = Transfer()
+    copies.requests.clear()
+    expected = Counter([await transfer.preview(job) async for job in copies.jobs()])
+    assert expected == {Outcome.COPIED: 1, Outcome.UNCHANGED: FILES - 1}
+    assert copies.requests["list_page"] == 1
+    assert copies.requests["head"] <= 2
+    assert await copies.into() == expected
+
+
+async def test_a_preview_does_not_read_files_that_are_new(copies: Copies, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("trove_async.transfers.looking.open", refuse, raising=False)
+    transfer = Transfer()
+    assert {await transfer.preview(job) async for job in copies.jobs()} == {Outcome.COPIED}
 
 
 async def test_with_preserve_a_time_that_differs_makes_a_copy(copies: Copies) -> None:

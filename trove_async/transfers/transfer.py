@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 import anyio.to_thread
@@ -113,6 +114,7 @@ class Transfer:
     move: bool = False
     preserve: bool = False
     tally: Tally = field(default_factory=Tally)
+    _previewed: Listings = field(default_factory=Listings, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -141,11 +143,7 @@ class Transfer:
             async for job in jobs:
                 self.tally.jobs += 1
                 self.tally.size += job.size
-                if self.skip_unchanged and isinstance(job.target, StoredObject):
-                    listed = await listings.find(job.target)
-                    yield Job(job.source, job.target, job.size, job.info, listed)
-                else:
-                    yield job
+                yield await self._listed(job, listings)
 
         async def work(several: Sequence[Job]) -> None:
             for some in _divided(several):
@@ -166,8 +164,12 @@ class Transfer:
             await finish(files.aclose(), timeout=CLEANUP_TIMEOUT, leftover="the threads of a transfer")
 
     async def preview(self, job: Job) -> Outcome:
-        """Return the expected outcome of a job, without running it; raise what is known to make it fail."""
-        look = await anyio.to_thread.run_sync(self._look, job)
+        """Return the expected outcome of a job, without running it; raise what is known to make it fail.
+
+        It takes fewer requests if jobs are previewed in the order of their targets' keys.
+        """
+        job = await self._listed(job, self._previewed)
+        look = await anyio.to_thread.run_sync(partial(self._look, job, copies=False))
         if isinstance(look, OSError):
             raise look
         outcome = await self._skipped(job, look, await self._describe(job, look))
@@ -176,11 +178,22 @@ class Transfer:
             outcome = Outcome.COPIED
         return outcome
 
-    def _look(self, job: Job) -> Look | OSError | None:
-        """Look at the file of a job, in a thread; None if it has none that matters."""
+    async def _listed(self, job: Job, listings: Listings) -> Job:
+        """Return a job with what a listing says of its target, if that matters."""
+        if not self.skip_unchanged or not isinstance(job.target, StoredObject):
+            return job
+        return Job(job.source, job.target, job.size, job.info, await listings.find(job.target))
+
+    def _look(self, job: Job, *, copies: bool = True) -> Look | OSError | None:
+        """Look at the file of a job, in a thread; None if it has none that matters.
+
+        Args:
+            job: with what a listing says.
+            copies: whether the job is carried out, so that the bytes of a new file are needed.
+        """
         try:
             if isinstance(job.source, LocalFile):
-                read = self._is_new(job) or self._is_proof(job, job.listed and job.listed.info)
+                read = (copies and self._is_new(job)) or self._is_proof(job, job.listed and job.listed.info)
                 return look_at(job.source.path, read=read)
             if isinstance(job.target, LocalFile) and self.skip_unchanged:
                 return look_at(job.target.path, read=self._is_proof(job, job.info))
