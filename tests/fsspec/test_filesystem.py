@@ -11,7 +11,7 @@ import io
 import pickle
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -536,7 +536,9 @@ async def test_a_body_that_raises_in_a_coroutine(dsn: str) -> None:
 WRITES: dict[str, Callable[[TroveFileSystem], Awaitable[object]]] = {
     "append": lambda fs: _appended(fs),
     "create": lambda fs: fs._pipe_file("b/new", b"new", mode="create"),
+    "copy": lambda fs: fs._copy("b/old", "b/new"),
     "move": lambda fs: fs._mv("b/old", "b/new"),
+    "pipe": lambda fs: fs._pipe({"b/new": OLD}),
     "remove": lambda fs: fs._rm("b", recursive=True),
 }
 
@@ -568,6 +570,31 @@ async def test_cancelled_at_every_await_point(
         assert found or write is WRITES["remove"]
 
     assert await cancel_everywhere(lambda: write(fs), delivery, prepare=prepare, check=check) >= 1
+
+
+@pytest.mark.asyncio
+async def test_cancelling_an_operation_on_many_paths_ends_all_of_it() -> None:
+    fs = TroveFileSystem(f"memory://{uuid4().hex}", asynchronous=True)
+    await fs._makedirs("b")
+    begun, ended = asyncio.Semaphore(0), 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal ended
+        begun.release()
+        try:
+            await asyncio.Event().wait()
+            yield b""
+        finally:
+            ended += 1
+
+    writing = asyncio.create_task(fs._pipe({f"b/{number}": body() for number in range(10)}, batch_size=4))
+    for _ in range(4):
+        await begun.acquire()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert (ended, asyncio.all_tasks()) == (4, {asyncio.current_task()})
+    assert await fs._find("b") == []
 
 
 def test_other_file_systems_of_fsspec_can_use_it(memory: TroveFileSystem, tmp_path: Path) -> None:

@@ -7,19 +7,16 @@ import errno
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack
-from functools import partial
 from glob import has_magic
 from inspect import isasyncgenfunction, iscoroutinefunction
 from pathlib import Path
 from typing import Any, Final
 
-from fsspec.asyn import _get_batch_size
 from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.compression import compr
 from fsspec.core import get_compression
 from fsspec.spec import AbstractFileSystem
 
-from trove_async.concurrency import several
 from trove_async.errors import (
     BucketNotEmptyError,
     InvalidArgumentError,
@@ -27,6 +24,7 @@ from trove_async.errors import (
     ObjectNotFoundError,
 )
 from trove_async.fs.file import open_file
+from trove_async.fs.fsspec_bulk import run_all
 from trove_async.fs.fsspec_files import AsyncStream, FileReader, FileWriter, PackedWriter, TextFileWriter
 from trove_async.fs.fsspec_reading import ReadableFileSystem, progress_of
 from trove_async.fs.reading import BinaryReader
@@ -152,9 +150,11 @@ class TroveFileSystem(ReadableFileSystem):
                     raise
                 directories.append(source)
 
-        calls = [partial(move, *each) for each in moves.items() if each[0] not in directories]
-        limit = batch_size or self.batch_size or _get_batch_size(nofiles=True)
-        await several(calls, limit=limit if limit > 0 else len(calls))
+        await run_all(
+            [move(*each) for each in moves.items() if each[0] not in directories],
+            batch_size=batch_size or self.batch_size,
+            nofiles=True,
+        )
         if maxdepth is None:
             for directory in _outermost(directories):
                 await self._rm_marks(store, directory)

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fsspec.asyn import AsyncFileSystem, _run_coros_in_chunks
 from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.utils import isfilelike, stringify_path, tokenize
 
@@ -23,6 +22,7 @@ from trove_async.errors import (
     RangeNotSatisfiableError,
     UnpicklableError,
 )
+from trove_async.fs.fsspec_bulk import BulkFileSystem, run_all
 from trove_async.fs.fsspec_stores import LoopStores
 from trove_async.fs.fsspec_urls import PROTOCOLS, is_named, keywords_of, path_of, path_under
 from trove_async.portal import current
@@ -35,7 +35,7 @@ __all__ = ["ReadableFileSystem", "progress_of"]
 _FOR_FSSPEC = frozenset({"use_listings_cache", "listings_expiry_time", "max_paths"})
 
 
-class ReadableFileSystem(AsyncFileSystem):  # type: ignore[misc]
+class ReadableFileSystem(BulkFileSystem):
     """What `TroveFileSystem` has without the methods that write."""
 
     protocol = PROTOCOLS
@@ -319,9 +319,7 @@ class ReadableFileSystem(AsyncFileSystem):  # type: ignore[misc]
             for (place, _, _), each in zip(wanted, found, strict=True):
                 results[place] = each
 
-        await _run_coros_in_chunks(
-            [read(*each) for each in ranges.items()], batch_size=batch_size or self.batch_size, nofiles=True
-        )
+        await run_all([read(*each) for each in ranges.items()], batch_size=batch_size or self.batch_size, nofiles=True)
         failed = next((each for each in results if isinstance(each, Exception)), None)
         if failed is not None and on_error != "return":
             raise failed
