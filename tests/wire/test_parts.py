@@ -293,6 +293,22 @@ async def test_an_upload_waits_for_no_other_and_they_share_what_is_left() -> Non
 # Files
 
 
+@pytest.mark.parametrize("size", [100_000, 300_000, MIB - 1, MIB, MIB + 1, 3 * MIB])
+async def test_parts_of_any_size_have_all_bytes_of_a_file(size: int, tmp_path: Path) -> None:
+    """Those before the end of the first chunk of 1 MiB, too, which is read ahead."""
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    body = Body(path)
+    await body.prepare()
+    source = PartSource(body)
+    parts = [b"".join(await source.take(size))]
+    while not source.ended:
+        parts.append(b"".join(await loaded(await source.take_pieces(size))))
+    await body.aclose()
+    assert b"".join(parts) == DATA
+    assert {len(part) for part in parts[:-1]} == {size}
+
+
 async def test_a_file_that_has_become_shorter_fails_with_its_size(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(DATA)

@@ -38,6 +38,7 @@ class PartSource:
         self._body = body if body.buffer is None else None
         self._chunks: deque[Chunk] = deque([body.buffer] if body.buffer else ())
         self._available = sum(map(len, self._chunks))
+        self._taken = 0
         self.ended = False
 
     @property
@@ -51,10 +52,10 @@ class PartSource:
         if body is None or not body.sliceable:
             return [*await self.take(size)]
         assert body.size is not None
-        start = body.taken - self._available  # what was read ahead is read again
-        self._chunks.clear()
+        self._chunks.clear()  # what was read ahead is read again
         self._available = 0
-        stop = min(start + size, body.size)
+        start, stop = self._taken, min(self._taken + size, body.size)
+        self._taken = stop
         slices = body.slices(start, stop)
         if stop == body.size:
             await body.finish_slices()
@@ -81,6 +82,7 @@ class PartSource:
                 self._chunks.appendleft(view[size:])
                 chunk = view[:size]
             taken.append(chunk)
+            self._taken += len(chunk)
             size -= len(chunk)
             self._available -= len(chunk)
         return taken
