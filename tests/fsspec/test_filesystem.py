@@ -369,6 +369,16 @@ def test_a_move_in_which_objects_would_replace_each_other_is_refused(fs: TroveFi
     assert fs.cat("b", recursive=True) == {"b/d/k": b"1", "b/d/d/k": b"2"}
 
 
+def test_a_bucket_is_copied_whole_to_a_new_one(fs: TroveFileSystem) -> None:
+    fs.pipe({f"b/{number}": b"1" for number in range(50)})
+    fs.copy("b", "new", recursive=True)
+    assert len(fs.find("new")) == 50
+    with pytest.raises(trove.BucketNotFoundError):
+        fs.copy("b/", "none/d", recursive=True)
+    with pytest.raises(ValueError, match="one object would replace another"):
+        fs.mv(["b/1", "b/1"], ["b/x", "b/y"])
+
+
 def test_a_tree_is_moved_with_all_its_keys(memory: TroveFileSystem) -> None:
     memory.pipe({"b/d/k": b"1", "b/d//l": b"2", "b/d/sub/../m": b"3", "b/other": b"4"})
     memory.mv("b/d", "b/e", recursive=True)

@@ -98,9 +98,42 @@ class TroveFileSystem(ReadableFileSystem):
         else:
             await store.copy(bucket, key, bucket, key)  # which changes the time
 
-    async def _cp_file(self, path1: Any, path2: Any, plan: dict[str, str] | None = None, **kwargs: Any) -> None:
-        if plan is not None:  # of `_mv`
-            plan[self._path_of(path1)] = self._path_of(path2)
+    async def _copy(
+        self,
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        on_error: str | None = None,
+        maxdepth: int | None = None,
+        batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        pairs = await self._pairs(path1, path2, recursive=recursive, maxdepth=maxdepth)
+        for source, target in pairs:
+            if "/" not in target and await self._isdir(source):
+                await self._makedirs(target, exist_ok=True)  # before the objects in it
+        results = await run_all(
+            [self._cp_file(*pair, **kwargs) for pair in pairs],
+            batch_size=batch_size or self.batch_size,
+            return_exceptions=True,
+            nofiles=True,
+        )
+        ignored: Any = FileNotFoundError if on_error == "ignore" else ()
+        if recursive and on_error is None:
+            ignored = ObjectNotFoundError  # it was removed meanwhile; but a missing bucket is an error
+        for error in results:
+            if isinstance(error, Exception) and not isinstance(error, ignored):
+                raise error
+
+    async def _pairs(self, path1: Any, path2: Any, *, recursive: bool, maxdepth: int | None) -> list[tuple[str, str]]:
+        """Return each path that fsspec would copy, with that of its copy."""
+        pairs: list[tuple[str, str]] = []
+        await super()._copy(path1, path2, recursive=recursive, maxdepth=maxdepth, on_error="raise", pairs=pairs)
+        return list(dict.fromkeys(pairs))
+
+    async def _cp_file(self, path1: Any, path2: Any, pairs: list[tuple[str, str]] | None = None, **kwargs: Any) -> None:
+        if pairs is not None:  # of `_pairs`
+            pairs.append((self._path_of(path1), self._path_of(path2)))
             return
         bucket, key = self._split(path1)
         if not key or (not self._split(path2)[1] and await self._isdir(path1)):
@@ -128,16 +161,15 @@ class TroveFileSystem(ReadableFileSystem):
         """
         if self._path_of(path1) == self._path_of(path2):
             return
-        plan: dict[str, str] = {}
-        await self._copy(path1, path2, recursive=recursive, maxdepth=maxdepth, on_error="raise", plan=plan)
-        if not plan:
+        pairs = await self._pairs(path1, path2, recursive=recursive, maxdepth=maxdepth)
+        if not pairs:
             raise IsADirectoryError(errno.EISDIR, "it is a directory; use recursive=True", str(path1))
-        moves = {source: target for source, target in plan.items() if source != target}
-        if len({*moves, *moves.values()}) < 2 * len(moves):
+        moves = [(source, target) for source, target in pairs if source != target]
+        if len({path for pair in moves for path in pair}) < 2 * len(moves):
             raise InvalidArgumentError(f"mv {path1!r} to {path2!r}: one object would replace another that is moved")
         store = await self._store()
         directories: list[str] = []
-        for source, target in moves.items():
+        for source, target in moves:
             if not ("/" in source and "/" in target) and await self._isdir(source):
                 await self._makedirs(target, exist_ok=True)
                 directories.append(source)
@@ -151,7 +183,7 @@ class TroveFileSystem(ReadableFileSystem):
                 directories.append(source)
 
         await run_all(
-            [move(*each) for each in moves.items() if each[0] not in directories],
+            [move(*each) for each in moves if each[0] not in directories],
             batch_size=batch_size or self.batch_size,
             nofiles=True,
         )
