@@ -281,6 +281,16 @@ def test_an_append_does_not_lose_what_another_writes_meanwhile(fs: TroveFileSyst
     assert fs.cat("b/k") == b"other"
 
 
+def test_an_append_keeps_the_headers(dsn: str, fs: TroveFileSystem) -> None:
+    fs.pipe("b/k", b"old", content_type="text/plain", cache_control="no-store", metadata={"a": "b"})
+    with fs.open("b/k", "ab") as file:
+        file.write(b", new")
+    with trove.sync.open(dsn) as store:
+        info = store.head("b", "k")
+    assert fs.cat("b/k") == b"old, new"
+    assert (info.content_type, info.cache_control, info.metadata) == ("text/plain", "no-store", {"a": "b"})
+
+
 def test_create_only(fs: TroveFileSystem) -> None:
     fs.pipe_file("b/k", b"1", mode="create")
     with pytest.raises(FileExistsError):
@@ -310,6 +320,20 @@ def test_transactions(fs: TroveFileSystem) -> None:
     with fs.open("b/5", "wb") as file:
         file.write(b"x")
     assert fs.exists("b/5")
+
+
+def test_what_is_not_closed_before_the_end_of_a_transaction_is_stored_whole(fs: TroveFileSystem) -> None:
+    with fs.transaction:
+        fs.open("b/bytes", "wb").write(b"x")
+        fs.open("b/text", "w").write("text")
+        fs.open("b/packed.gz", "w", compression="gzip").write("packed")
+        with pytest.raises(BodyError), fs.open("b/failed.gz", "w", compression="gzip") as file:  # noqa: PT012 - the block is what is tested
+            file.write("half")
+            raise BodyError
+    assert fs.cat("b/bytes") == b"x"
+    assert fs.cat("b/text") == b"text"
+    assert gzip.decompress(fs.cat("b/packed.gz")) == b"packed"
+    assert not fs.exists("b/failed.gz")
 
 
 def test_local_files(fs: TroveFileSystem, tmp_path: Path) -> None:

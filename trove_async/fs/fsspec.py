@@ -17,6 +17,7 @@ from fsspec.compression import compr
 from fsspec.core import get_compression
 from fsspec.spec import AbstractFileSystem
 
+from trove_async.driver.options import CONTENT_HEADERS
 from trove_async.errors import (
     BucketNotEmptyError,
     InvalidArgumentError,
@@ -299,11 +300,13 @@ class TroveFileSystem(ReadableFileSystem):
             return super().open(path, mode, block_size, cache_options, compression, **kwargs)
         binary = "b" in mode
         text = {} if binary else {name: kwargs.pop(name) for name in _TEXT & kwargs.keys()}
-        file = super().open(path, mode if binary else f"{mode.replace('t', '')}b", **kwargs)
+        stored: FileWriter = super().open(path, mode if binary else f"{mode.replace('t', '')}b", **kwargs)
         codec = get_compression(self._path_of(path), compression)
-        if codec is not None:
-            file = PackedWriter(file, compr[codec](file, mode="w"))
-        return file if binary else TextFileWriter(file, **text)
+        file: Any = stored if codec is None else PackedWriter(stored, compr[codec](stored, mode="w"))
+        if not binary:
+            file = TextFileWriter(file, **text)
+        stored.set_outermost(file)
+        return file
 
     def _open(self, path: Any, mode: str = "rb", autocommit: bool = True, **kwargs: Any) -> Any:
         (file,) = self._call(lambda: boxed(self._opened(path, mode, kwargs)))
@@ -339,7 +342,8 @@ class TroveFileSystem(ReadableFileSystem):
             created: Any = await open_file(store, bucket, key, "xb", **arguments)
             assert isinstance(created, BinaryWriter)
             return created
-        kept = {"content_type": old.info.content_type, "metadata": old.info.metadata, **arguments}
+        headers = {name: getattr(old.info, name) for _, name in CONTENT_HEADERS}
+        kept = {"content_type": old.info.content_type, "metadata": old.info.metadata, **headers, **arguments}
         async with AsyncExitStack() as failing:
             async with old:
                 writer: Any = await open_file(store, bucket, key, "wb", if_match=old.info.etag, **kept)

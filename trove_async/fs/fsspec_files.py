@@ -45,10 +45,16 @@ class FileWriter(SyncWriter):
         self.fs = fs
         self.path = path
         self._raw.deferred = not autocommit
+        self._outermost: io.IOBase = self
+
+    def set_outermost(self, file: io.IOBase) -> None:
+        """Name the file into which the user writes, which may encode or compress into this one."""
+        if self._raw.deferred:
+            self._outermost = file
 
     def commit(self) -> None:
         """Store what was written, unless the file was aborted."""
-        self.close()
+        self._outermost.close()
         self._raw.store()
 
     def discard(self) -> None:
