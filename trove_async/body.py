@@ -316,7 +316,8 @@ class Body:
             while len(data) < size and (more := os.pread(descriptor, size - len(data), start + len(data))):
                 data += more
             if len(data) < size:
-                raise BodySizeError(self._shorter(start + len(data)))
+                # Other slices may lie wholly beyond the end.
+                raise BodySizeError(self._shorter(min(start + len(data), os.fstat(descriptor).st_size)))
         except Exception as error:
             self.failure = error
             raise

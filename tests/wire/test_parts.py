@@ -358,6 +358,19 @@ async def test_a_progress_callback_of_a_file_that_raises_stop_iteration_fails_as
     assert not upload.open
 
 
+async def test_the_error_of_a_shorter_file_names_its_end_whichever_slice_is_read_first(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    body = Body(path)
+    await body.prepare()
+    slices = body.slices(0, len(DATA))
+    path.write_bytes(DATA[:5])
+    for piece in (slices[0], slices[-1]):
+        with pytest.raises(BodySizeError, match="ended after 5 bytes"):
+            await piece.read()
+    await body.aclose()
+
+
 # Cancellation
 
 
