@@ -11,6 +11,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,25 @@ def test_a_write_that_is_interrupted_stores_nothing(store: sync.Trove, monkeypat
         f.close()
     assert f.closed
     assert not store.exists("b", "k")
+
+
+@pytest.mark.parametrize("mode", ["wb", "w"])
+def test_closing_raises_an_error_of_a_write_that_was_swallowed(store: sync.Trove, mode: str) -> None:
+    def write_on(name: str) -> Any:
+        file = open_sync_file(store, "none", name, mode)
+        data: Any = "x" * 3_000_000 if mode == "w" else b"x" * 3_000_000
+        for _ in range(3):
+            with suppress(trove.BucketNotFoundError):
+                file.write(data)
+        return file
+
+    with pytest.raises(trove.BucketNotFoundError), write_on("closed"):
+        pass
+    file = write_on("closed twice")
+    with pytest.raises(trove.BucketNotFoundError):
+        file.close()
+    file.close()
+    write_on("aborted").abort()
 
 
 def test_aborting_and_losing_store_nothing(store: sync.Trove) -> None:

@@ -102,6 +102,7 @@ class _RawWriter(io.RawIOBase):
         self.mode = file.mode
         self._portal = portal
         self._file = file
+        self.failure: BaseException | None = None  # of a write
 
     def writable(self) -> bool:
         return True
@@ -111,7 +112,8 @@ class _RawWriter(io.RawIOBase):
             return memoryview(data).nbytes
         try:
             return self._portal.call(self._file.write, memoryview(data))
-        except BaseException:
+        except BaseException as error:
+            self.failure = error
             self.abort()  # the buffer closes the file whatever happens, which would store what arrived
             raise
 
@@ -149,10 +151,21 @@ class SyncWriter(io.BufferedWriter):
         """The stored object; None until the file was closed."""
         return self._raw._file.info
 
+    def close(self) -> None:
+        """Store the object and close the file; idempotent.
+
+        Raises:
+            TroveError: the object was not stored; also if a write has raised the error already.
+        """
+        failure = None if self.closed else self._raw.failure
+        super().close()
+        if failure is not None:
+            raise failure
+
     def abort(self) -> None:
         """Close the file without storing anything; idempotent."""
         self._raw.abort()
-        self.close()
+        super().close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
