@@ -35,10 +35,11 @@ _RESUMES: Final = 3
 _PACKAGE: Final = os.path.dirname(__file__) + os.sep
 
 
-def caller_location() -> str:
-    """Return ``file:line`` of the innermost caller outside this package."""
+def caller_location(*packages: str) -> str:
+    """Return ``file:line`` of the innermost caller outside this package, and outside the folders of others."""
+    inside = (_PACKAGE, *packages)
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(inside):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 

@@ -12,6 +12,7 @@ from inspect import isasyncgenfunction, iscoroutinefunction
 from pathlib import Path
 from typing import Any, Final
 
+import fsspec
 from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.compression import compr
 from fsspec.core import get_compression
@@ -41,6 +42,7 @@ _READING: Final = frozenset({"block_size", "cache_options", "cache_type", "size"
 """What others tell `open` about buffers, which these files do not need to know."""
 
 _TEXT: Final = frozenset({"encoding", "errors", "newline"})
+_FSSPEC: Final = os.path.dirname(fsspec.__file__) + os.sep
 
 
 class TroveFileSystem(ReadableFileSystem):
@@ -311,9 +313,9 @@ class TroveFileSystem(ReadableFileSystem):
     def _open(self, path: Any, mode: str = "rb", autocommit: bool = True, **kwargs: Any) -> Any:
         (file,) = self._call(lambda: boxed(self._opened(path, mode, kwargs)))
         if isinstance(file, BinaryReader):
-            file._set_origin(caller_location())
+            file._set_origin(caller_location(_FSSPEC))
             return FileReader(self, path, current(), file)
-        file._writer._opened_at = caller_location()
+        file._writer._opened_at = caller_location(_FSSPEC)
         return FileWriter(self, path, current(), file, autocommit=autocommit)
 
     async def open_async(self, path: Any, mode: str = "rb", **kwargs: Any) -> AsyncStream:
